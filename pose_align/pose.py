@@ -46,7 +46,8 @@ class PoseSequence:
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float64)
         scores = np.asarray(self.scores, dtype=np.float32)
-        origins = np.zeros(scores.shape, np.uint8) if self.origins is None else np.asarray(self.origins, np.uint8)
+        origins = np.zeros(scores.shape) if self.origins is None else self.origins
+        origins = np.asarray(origins, dtype=np.uint8)
         if points.ndim != 3 or points.shape[1:] != (POINTS, 2):
             raise PoseError(f"A pose sequence has points [frames, {POINTS}, 2]; got {list(points.shape)}.")
         if scores.shape != points.shape[:2] or origins.shape != points.shape[:2]:
