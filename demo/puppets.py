@@ -80,7 +80,8 @@ class Puppet:
         scale = lambda centre, spread=0.12: float(centre * rng.uniform(1 - spread, 1 + spread))  # noqa: E731
         return Puppet(
             height=float(rng.uniform(0.70, 0.80)), head=scale(0.150), shoulders=scale(0.230),
-            hips=scale(0.145), torso=scale(0.285, 0.08), upper_arm=scale(0.150), forearm=scale(0.135), thigh=scale(0.235, 0.08),
+            hips=scale(0.145), torso=scale(0.285, 0.08), upper_arm=scale(0.150),
+            forearm=scale(0.135), thigh=scale(0.235, 0.08),
             shin=scale(0.215, 0.08), girth=scale(1.0, 0.2), skin=pick(SKIN), shirt=shirt, trousers=trousers,
             shoes=pick(CLOTHES), hair=pick(HAIR), eyes=pick(EYES), long_sleeves=bool(rng.integers(2)),
             long_hair=bool(rng.integers(2)), skirt=bool(rng.integers(3) == 0),
