@@ -5,21 +5,31 @@ Parameter names are those of the published checkpoints (LDM and diffusers agree 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+MAX_SEQUENCES = 2**16 - 1
+"""Sequences in one attention call: CUDA's fused kernels take no more (pytorch issues 142228 and 146704)."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Softmax attention, scale head_dim^-1/2, no mask, no dropout.
 
     q: [B, L, heads * d]; k, v: [B or 1, S, heads * d] (a leading 1 is broadcast, not copied).
-    Returns [B, L, heads * d].
+    Strided views are taken as they are. Returns [B, L, heads * d].
     """
     q, k, v = (rearrange(x, "b l (h d) -> b h l d", h=heads) for x in (q, k, v))
     k, v = (x.expand(q.shape[0], -1, -1, -1) for x in (k, v))
-    return rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)")
+    if q.shape[0] <= MAX_SEQUENCES:
+        out = F.scaled_dot_product_attention(q, k, v)
+    else:
+        groups = zip(*(x.split(MAX_SEQUENCES) for x in (q, k, v)), strict=True)
+        out = torch.cat([F.scaled_dot_product_attention(*group) for group in groups])
+    return rearrange(out, "b h l d -> b l (h d)")
 
 
 class Attention(nn.Module):
@@ -35,9 +45,15 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(inner, dim)])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """x: [B, L, dim]; context: [B or 1, S, context_dim]. Returns [B, L, dim]."""
+        """x: [B, L, dim]; context: [R, S, context_dim], row r of which serves the B / R consecutive rows of x
+        that start at r * B / R (the frames of a clip share their text). Returns [B, L, dim].
+        """
         context = x if context is None else context
-        return self.to_out[0](attention(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
+        # Queries do not see each other, so the rows that share a context are one long query sequence:
+        # the keys and values of a clip are computed once, and not repeated for each frame.
+        q = rearrange(self.to_q(x), "(r n) l c -> r (n l) c", r=context.shape[0])
+        out = attention(q, self.to_k(context), self.to_v(context), self.heads)
+        return self.to_out[0](rearrange(out, "r (n l) c -> (r n) l c", n=x.shape[0] // context.shape[0]))
 
 
 class GEGLU(nn.Module):
@@ -53,7 +69,13 @@ class GEGLU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GEGLU to 4 x dim and back; keys ``net.0.proj`` and ``net.2`` (``net.1`` was a dropout)."""
+    """GEGLU to 4 x dim and back; keys ``net.0.proj`` and ``net.2`` (``net.1`` was a dropout).
+
+    ``chunk``: tokens computed at a time, None = all at once. The inner activations are the largest of the
+    whole network (8 x dim per token), and no token needs another, so chunks change nothing but the memory.
+    """
+
+    chunk: int | None = None
 
     def __init__(self, dim: int, mult: int = 4) -> None:
         super().__init__()
@@ -61,14 +83,31 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., dim] -> the same shape."""
-        return self.net[2](self.net[0](x))
+        if self.chunk is None:
+            return self.net[2](self.net[0](x))
+        parts = x.reshape(-1, x.shape[-1]).split(self.chunk)
+        return torch.cat([self.net[2](self.net[0](part)) for part in parts]).view(x.shape)
 
 
-def sinusoidal_embedding(timesteps: Tensor, dim: int) -> Tensor:
-    """float32 [B, dim] of timesteps [B]: cos half first, then sin, frequencies 10000^(-i / (dim/2))."""
+def set_feed_forward_chunk(network: nn.Module, tokens: int | None) -> None:
+    """Let every FeedForward of a network compute ``tokens`` tokens at a time; None undoes it."""
+    for module in network.modules():
+        if isinstance(module, FeedForward):
+            module.chunk = tokens
+
+
+def sinusoidal_embedding(timesteps: Tensor, dim: int, frequencies: Literal["exp", "pow"] = "exp") -> Tensor:
+    """float32 [B, dim] of timesteps [B]: cos half first, then sin, frequencies 10000^(-i / (dim//2)); an odd
+    dim ends in a zero.
+
+    ``frequencies`` says how they are rounded: as diffusers computes them (exp), or as LDM does (pow). The
+    cosine of an angle near 1000 shows the difference (6e-5).
+    """
     half = dim // 2
-    frequencies = torch.exp(
-        -torch.log(torch.tensor(10000.0)) * torch.arange(half, dtype=torch.float32) / half
-    ).to(timesteps.device)
-    angles = timesteps.float()[:, None] * frequencies[None]
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+    steps = torch.arange(half, dtype=torch.float32)
+    if frequencies == "exp":
+        rates = torch.exp(-torch.log(torch.tensor(10000.0)) * steps / half)
+    else:
+        rates = torch.pow(10000.0, -steps / half)
+    angles = timesteps.float()[:, None] * rates.to(timesteps.device)
+    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=-1), (0, dim % 2))
