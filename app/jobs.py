@@ -53,8 +53,8 @@ def read_jobs(path: str | Path) -> list[Job]:
             jobs += _jobs_of(entry, path.parent)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"Entry {number} of {path} is not a job ({error}): expected [frame interval, reference, poses], "
-                "or a mapping with reference and driving, or X-Dyna's image_path and target_no_head_poses."
+                f"Entry {number} of {path} is not a job ({error}): expected [frame interval, reference, "
+                "poses], a mapping with reference and driving, or X-Dyna's image_path and target_no_head_poses."
             ) from error
     return jobs
 
@@ -96,7 +96,8 @@ def _xdyna_jobs(entry: dict, folder: Path) -> list[Job]:
     if len(videos) not in (0, len(poses)):
         raise ValueError(f"{len(videos)} target_videos for {len(poses)} target_no_head_poses")
     faces = [folder / v for v in videos] or [None] * len(poses)
-    return [Job(folder / entry["image_path"], folder / p, settings, f) for p, f in zip(poses, faces, strict=True)]
+    reference = folder / entry["image_path"]
+    return [Job(reference, folder / p, settings, f) for p, f in zip(poses, faces, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ class Ledger:
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise ValueError(f"{self._file} is damaged ({error}); delete it to run every job again.") from error
+            raise ValueError(
+                f"{self._file} is damaged ({error}); delete it to run every job again."
+            ) from error
 
     def done(self, key: str) -> Path | None:
         """The finished file of the job with this key, if it still exists."""

@@ -67,7 +67,7 @@ def content_of(path: Path) -> str:
 
 
 def bound(folder: Path, limit_bytes: int = LIMIT_BYTES) -> int:
-    """Delete the files used longest ago until the folder holds at most ``limit_bytes``; returns bytes freed."""
+    """Delete the files used longest ago until at most ``limit_bytes`` are held; returns the bytes freed."""
     files = [(f.stat(), f) for f in folder.rglob("*") if f.is_file()]
     held = sum(stat.st_size for stat, _ in files)
     freed = 0

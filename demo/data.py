@@ -1,0 +1,86 @@
+"""Training and test pictures: endless seeded puppets, motions and scenes; test seeds are never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from . import puppets
+
+CANVAS = (128, 192)
+HELD_OUT = 1_000_000
+"""Seeds from here on belong to the test set."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One puppet in front of one scene.
+
+    reference, reference_points: uint8 [H, W, 3] and float64 [134, 2], a frame of another motion or moment.
+    frames, points: uint8 [F, H, W, 3] and float64 [F, 134, 2], the clip itself.
+    """
+
+    reference: np.ndarray
+    reference_points: np.ndarray
+    frames: np.ndarray
+    points: np.ndarray
+
+
+def draw_clip(seed: int, frames: int, canvas: tuple[int, int] = CANVAS) -> Clip:
+    """The clip of a seed; a quarter of the references come from the clip's own motion."""
+    rng = np.random.default_rng([seed, 5])
+    puppet, scene = puppets.Puppet.from_seed(seed), puppets.Scene.from_seed(seed)
+    motion = puppets.Motion.from_seed(seed)
+    start = float(rng.integers(0, 200))
+    other = motion if rng.random() < 0.25 else puppets.Motion.from_seed(seed + 2 * HELD_OUT)
+    moment = start + float(rng.integers(0, 60))
+    reference_points = puppets.joints(puppet, other.angles(moment), canvas)
+    reference = puppets.render(puppet, reference_points, scene.render(moment, canvas))
+    pictures, points = zip(*puppets.clip(puppet, motion, scene, frames, canvas, start), strict=True)
+    return Clip(reference, reference_points, np.stack(pictures), np.stack(points))
+
+
+def draw_picture(seed: int, canvas: tuple[int, int] = CANVAS) -> np.ndarray:
+    """uint8 [H, W, 3]: one frame of the seed's clip; one in twelve shows the scene alone."""
+    rng = np.random.default_rng([seed, 6])
+    moment, scene = float(rng.integers(0, 200)), puppets.Scene.from_seed(seed)
+    background = scene.render(moment, canvas)
+    if rng.random() < 1 / 12:
+        return background
+    puppet = puppets.Puppet.from_seed(seed)
+    return puppets.render(
+        puppet, puppets.joints(puppet, puppets.Motion.from_seed(seed).angles(moment), canvas), background
+    )
+
+
+class _Endless(IterableDataset):
+    """Items ``draw(seed)`` for seeds that start at ``first`` and never reach the held-out ones."""
+
+    def __init__(self, draw, first: int) -> None:
+        self.draw, self.first = draw, first
+
+    def __iter__(self) -> Iterator[object]:
+        info = get_worker_info()
+        step, offset = (info.num_workers, info.id) if info else (1, 0)
+        torch.set_num_threads(1)
+        seed = self.first + offset
+        while True:
+            yield self.draw(seed % HELD_OUT)
+            seed += step
+
+
+def batches(draw, batch: int, first_seed: int, workers: int = 1) -> Iterator[object]:
+    """Endless batches of ``draw(seed)`` results (tensors or dicts of tensors), drawn in other processes."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return iter(DataLoader(_Endless(draw, first_seed), batch, num_workers=workers, prefetch_factor=8))
+
+
+def pixels(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3))).float() / 127.5 - 1

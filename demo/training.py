@@ -1,0 +1,161 @@
+"""One training loop for every network of the demo: resumable, bounded in time, with an averaged copy.
+
+A cut run goes on from its last state: weights, averages, optimiser, counters and the seed reached.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+STATE_EVERY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast: ``iterations`` fixes the cosine, so that the same plan gives the same weights."""
+
+    iterations: int
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    average: float = 0.999
+    seed: int = 0
+    batch: int = 8
+    bf16: bool = True
+
+
+@dataclass
+class Progress:
+    """What a run has behind it; ``losses`` is the mean of every 20 iterations."""
+
+    iteration: int = 0
+    losses: list[float] | None = None
+
+
+def _rate(plan: Plan, iteration: int) -> float:
+    warm = min(1.0, (iteration + 1) / plan.warmup)
+    return (
+        plan.learning_rate
+        * warm
+        * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * iteration / plan.iterations)))
+    )
+
+
+def train(
+    model: nn.Module,
+    loss_of: Callable[[nn.Module, object, torch.Generator], Tensor],
+    batches_from: Callable[[int], Iterator[object]],
+    plan: Plan,
+    folder: Path,
+    report: Callable[[int, int, float], None] = lambda done, total, loss: None,
+) -> nn.Module:
+    """Train until the plan is done; returns the averaged model.
+
+    ``loss_of(model, batch, generator)`` draws every random number from the generator, which is seeded by
+    plan and iteration; ``batches_from(first_seed)`` yields batches from that data seed on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    averaged = deepcopy(model).requires_grad_(False)
+    progress = _resume(folder, plan, model, averaged, optimiser)
+    data = batches_from(plan.seed * 10_000_019 % 500_000 + progress.iteration * plan.batch)
+    window, saved = [], time.monotonic()
+    while progress.iteration < plan.iterations:
+        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + progress.iteration)
+        for group in optimiser.param_groups:
+            group["lr"] = _rate(plan, progress.iteration)
+        with torch.autocast(trained[0].device.type, torch.bfloat16, enabled=plan.bf16):
+            loss = loss_of(model, next(data), generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        progress.iteration += 1
+        _average(averaged, model, min(plan.average, (1 + progress.iteration) / (10 + progress.iteration)))
+        window.append(loss.item())
+        if len(window) == 20:
+            progress.losses.append(sum(window) / len(window))
+            report(progress.iteration, plan.iterations, progress.losses[-1])
+            window.clear()
+        if time.monotonic() - saved > STATE_EVERY_SECONDS or progress.iteration == plan.iterations:
+            _save(folder, plan, progress, model, averaged, optimiser)
+            saved = time.monotonic()
+    return averaged
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, model: nn.Module, keep: float) -> None:
+    for slow, fast in zip(averaged.parameters(), model.parameters(), strict=True):
+        slow.lerp_(fast, 1 - keep)
+
+
+def _save(folder: Path, plan: Plan, progress: Progress, model, averaged, optimiser) -> None:
+    aside = folder / "state.part"
+    torch.save(
+        {
+            "plan": asdict(plan), "progress": asdict(progress), "model": model.state_dict(),
+            "averaged": averaged.state_dict(), "optimiser": optimiser.state_dict(),
+        },
+        aside,
+    )  # fmt: skip
+    aside.replace(folder / "state.pt")
+
+
+def _resume(folder: Path, plan: Plan, model, averaged, optimiser) -> Progress:
+    file = folder / "state.pt"
+    if not file.is_file():
+        return Progress(0, [])
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    if state["plan"] != asdict(plan):
+        raise ValueError(
+            f"{file} belongs to another plan ({state['plan']}); this one is {asdict(plan)}. "
+            "Use the same options to go on, or another folder to start anew."
+        )
+    model.load_state_dict(state["model"])
+    averaged.load_state_dict(state["averaged"])
+    optimiser.load_state_dict(state["optimiser"])
+    return Progress(**state["progress"])
+
+
+def curve(losses: list[float], title: str, file: Path) -> None:
+    """Save the loss curve as a picture: log scale, smoothed line over the raw one."""
+    import cv2
+    import numpy as np
+
+    picture = np.full((320, 560, 3), 255, np.uint8)
+    values = np.log10(np.maximum(np.asarray(losses, float), 1e-8))
+    low, high = float(values.min()), float(values.max()) + 1e-6
+    x = np.linspace(50, 545, len(values))
+    y = lambda v: 285 - (v - low) / (high - low) * 240  # noqa: E731
+    smooth = np.convolve(np.pad(values, 5, mode="edge"), np.ones(11) / 11, "valid")
+    for line, colour in ((values, (220, 200, 180)), (smooth, (160, 60, 20))):
+        cv2.polylines(picture, [np.stack([x, y(line)], -1).astype(np.int32)], False, colour, 1, cv2.LINE_AA)
+    for value in (low, (low + high) / 2, high):
+        cv2.putText(
+            picture,
+            f"{10**value:.3f}",
+            (4, int(y(value)) + 4),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.38,
+            (60, 60, 60),
+            1,
+        )
+    cv2.putText(
+        picture,
+        f"{title}: loss over {len(losses) * 20} iterations",
+        (50, 20),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.45,
+        (0, 0, 0),
+        1,
+    )
+    cv2.imwrite(str(file), picture)
