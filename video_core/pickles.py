@@ -1,0 +1,175 @@
+"""Pickled checkpoints, read without running anything that is in them.
+
+Two locks, either of which is enough. ``imported_names`` walks the pickle's opcodes and compares every
+name that it would import with a table; ``read_pickle`` then lets torch's own weights-only unpickler
+build the tensors, which accepts a similar table and no code. What lightning leaves in its files
+(callbacks, numpy scalars) becomes an ``Inert`` object that ignores whatever it is given.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import pickletools
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+ZIP_MAGIC = b"PK\x03\x04"
+PICKLE_LIMIT = 1 << 24
+"""Bytes of structure (names, shapes) that a checkpoint may have; the published ones have under 1 MB."""
+
+OPCODE_LIMIT = 1 << 20
+"""Steps of a pickle: one byte can make an object of 200, so that a small file could fill the memory."""
+
+LEGACY_PICKLES = 5
+"""Pickles in a file of torch < 1.6: magic number, protocol, system, objects, storage keys."""
+
+STORAGES = frozenset(
+    f"torch {kind}Storage"
+    for kind in (
+        "Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool",
+        "Untyped", "Float8_e4m3fn", "Float8_e5m2",
+    )
+)  # fmt: skip
+
+TENSOR_NAMES = STORAGES | {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    "torch.nn.parameter Parameter",
+    "torch.storage UntypedStorage",
+    "torch.storage TypedStorage",
+    "torch Size",
+    "torch float32",
+    "torch float16",
+    "torch bfloat16",
+    "torch float64",
+    "torch int64",
+    "_codecs encode",
+}
+"""What tensors, dictionaries, sizes and byte strings need."""
+
+INERT_NAMES = frozenset(
+    {
+        "pytorch_lightning.callbacks.model_checkpoint ModelCheckpoint",
+        "lightning.pytorch.callbacks.model_checkpoint ModelCheckpoint",
+        "numpy.core.multiarray scalar",
+        "numpy._core.multiarray scalar",
+        "numpy dtype",
+        "numpy.dtypes Float64DType",
+        "argparse Namespace",
+    }
+)
+"""Bookkeeping that trainers leave beside the weights; becomes ``Inert``, the real classes are not looked up."""
+
+
+class PickleRefused(Exception):
+    """A pickle that is not a plain container of tensors; the message is the reason, a clause."""
+
+
+class Inert:
+    """Stands for an object of a class that is not loaded: accepts any arguments and state, keeps nothing."""
+
+    def __new__(cls, *_: Any) -> Inert:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        """Nothing of the state is kept."""
+
+
+def read_pickle(path: Path) -> Any:
+    """The object in a ``torch.save`` file; tensors of a zip-format file are mapped, not read.
+
+    Raises PickleRefused with the reason, OSError where the file cannot be read.
+    """
+    zipped = _is_zip(path)
+    for name in _imports(path, zipped):
+        if name not in TENSOR_NAMES and name not in INERT_NAMES:
+            raise PickleRefused(
+                f"it wants to import {name.replace(' ', '.')}, and weights need no code; nothing was run"
+            )
+    inert = [(Inert, name.replace(" ", ".")) for name in INERT_NAMES]
+    try:
+        with torch.serialization.safe_globals(inert):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except (OSError, MemoryError):
+        raise
+    # torch reports damage in many ways: UnpicklingError, EOFError, RuntimeError, KeyError, struct.error, ...
+    except Exception as error:
+        raise PickleRefused(f"it is damaged or no torch checkpoint ({_first_line(error)})") from error
+
+
+def tensors_in(loaded: Any) -> dict[str, Tensor]:
+    """Every tensor of a loaded file by name: ``state_dict`` unwrapped, nested dictionaries joined by dots."""
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict):
+        raise PickleRefused(f"it holds a {type(loaded).__name__}, not a dictionary of tensors")
+    return dict(_flattened(loaded, ""))
+
+
+def _flattened(branch: dict, prefix: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    for key, value in branch.items():
+        if isinstance(value, Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, dict) and depth < 8:
+            yield from _flattened(value, f"{prefix}{key}.", depth + 1)
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == ZIP_MAGIC
+
+
+def _imports(path: Path, zipped: bool) -> set[str]:
+    """Every ``"module name"`` that the file's pickles would import; nothing is imported here."""
+    try:
+        if zipped:
+            return imported_names(io.BytesIO(_structure(path)), pickles=1)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return imported_names(mapped, pickles=LEGACY_PICKLES)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, KeyError, IndexError) as error:
+        raise PickleRefused(f"it is damaged or no torch checkpoint ({_first_line(error)})") from error
+
+
+def _structure(path: Path) -> bytes:
+    """``data.pkl`` of a zip-format checkpoint, after a look at the archive's own honesty."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        # torch stores and never compresses; so whoever compresses wants to unpack more than the file holds.
+        if any(e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size for e in entries):
+            raise PickleRefused("its archive is compressed, as torch never does it (a zip bomb is)")
+        if sum(e.file_size for e in entries) > path.stat().st_size:
+            raise PickleRefused("its archive claims more data than the file holds")
+        found = [e for e in entries if e.filename.rpartition("/")[2] == "data.pkl"]
+        if len(found) != 1:
+            raise PickleRefused("it is a zip archive, but not one that torch.save wrote")
+        if found[0].file_size > PICKLE_LIMIT:
+            raise PickleRefused("its list of tensors is larger than any real model needs")
+        return archive.read(found[0])
+
+
+def imported_names(file: BinaryIO | mmap.mmap, pickles: int) -> set[str]:
+    """Names imported by so many consecutive pickles, read as opcodes."""
+    names: set[str] = set()
+    for _ in range(pickles):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+            if count > OPCODE_LIMIT:
+                raise PickleRefused("its list of tensors is longer than any real model needs")
+            if opcode.name in ("GLOBAL", "INST"):
+                names.add(str(argument))
+            elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
+                # torch writes protocol 2, which has no such imports; their names can be hidden from a scan.
+                names.add(f"a hidden name ({opcode.name})")
+    return names
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__

@@ -1,0 +1,421 @@
+"""Checkpoints: opened without executing anything, renamed by tables, loaded exactly, written as a stream."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .pickles import ZIP_MAGIC, PickleRefused, read_pickle, tensors_in
+
+Config = TypeVar("Config")
+
+HEADER_LIMIT = 100_000_000
+"""Bytes of a safetensors header, the format's own limit."""
+
+LISTED = 6
+"""Names of each kind that an error lists before it only counts."""
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+STRANGERS = (
+    (b"version https://git-lfs", "it is a Git LFS pointer, not the file itself; download the file behind it"),
+    (b"<!doctype html", "it is a web page about a file, not the file"),
+    (b"<html", "it is a web page about a file, not the file"),
+    (b"gguf", "GGUF files are not supported; use .safetensors, .pth, .ckpt, .pt or .bin"),
+)
+"""How files begin that people take for checkpoints (compared in lower case), and what to tell them."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used, with a sentence that names the file, the reason and what to do."""
+
+
+class Tensors(Mapping[str, Tensor]):
+    """Named tensors that are read when asked for, as views of a mapped file: copy what is to be kept.
+
+    source: what to call them in an error, usually a path.
+    """
+
+    source: str = "the given tensors"
+
+    def release(self) -> None:
+        """Let go of what has been mapped so far (it counts as the process's memory); reading may go on."""
+
+
+class _Opened(NamedTuple):
+    metadata: dict[str, str]
+    names: tuple[str, ...]
+    read: Callable[[str], Tensor]
+
+
+class Checkpoint(Tensors):
+    """A file of weights as a lazy mapping; ``open_checkpoint`` makes it.
+
+    metadata: the strings of a safetensors header; empty for pickles.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.source = str(path)
+        self._stamp = _stamp(path)
+        self._opened: _Opened | None = _open(path)
+        self.metadata = self._opened.metadata
+        self._names = self._opened.names
+        self._known = frozenset(self._names)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._known:
+            raise KeyError(name)
+        if self._opened is None:
+            if _stamp(self.path) != self._stamp:
+                raise CheckpointError(f"{self.source} was replaced while it was being read; load it again.")
+            self._opened = _open(self.path)
+        return self._opened.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
+    def release(self) -> None:
+        self._opened = None
+
+
+class Renamed(Tensors):
+    """Tensors under other names, perhaps reshaped.
+
+    table: new name -> old name, or (old name, transform). A transform takes and returns a Tensor; a view
+    costs nothing. Old names that the table does not use do not exist here.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], table: Mapping[str, str | tuple[str, Callable[[Tensor], Tensor]]]
+    ) -> None:
+        self.source = source_of(tensors)
+        self._tensors, self._table = tensors, dict(table)
+
+    def __getitem__(self, name: str) -> Tensor:
+        entry = self._table[name]
+        if isinstance(entry, str):
+            return self._tensors[entry]
+        old, transform = entry
+        return transform(self._tensors[old])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def release(self) -> None:
+        if isinstance(self._tensors, Tensors):
+            self._tensors.release()
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open ``.safetensors`` or a torch pickle (.pth, .ckpt, .pt, .bin; zip or the older format).
+
+    The kind is read from the file's first bytes, not from its name. Nothing in the file is executed; a
+    ``state_dict`` wrapper is taken off; nested dictionaries come out with dotted names. Tensors are
+    mapped when asked for. Raises CheckpointError with a sentence, for missing files too.
+    """
+    return Checkpoint(Path(path))
+
+
+def under(tensors: Mapping[str, Tensor], *prefixes: str) -> Renamed:
+    """The tensors whose name contains one of the prefixes (first match wins), by what follows it.
+
+    ``under(ckpt, "first_stage_model.")`` is UniAnimate spec 7's rule for the autoencoder.
+    """
+    table = {}
+    for name in tensors:
+        prefix = next((p for p in prefixes if p in name), None)
+        if prefix is not None:
+            table[name[name.index(prefix) + len(prefix) :]] = name
+    return Renamed(tensors, table)
+
+
+def read_config(tensors: Mapping[str, Tensor], default: Config, key: str = "config") -> Config:
+    """The architecture that a file carries in its metadata, else ``default`` (the release's).
+
+    default: a frozen dataclass. metadata[key] is JSON of its fields; lists become tuples; a missing field
+    keeps its default. Raises CheckpointError where the JSON does not fit the dataclass.
+    """
+    metadata = getattr(tensors, "metadata", {})
+    if key not in metadata:
+        return default
+    try:
+        stored = json.loads(metadata[key])
+        return dataclasses.replace(default, **{name: _frozen(value) for name, value in stored.items()})
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{source_of(tensors)} describes its architecture in metadata '{key}', but not as a "
+            f"{type(default).__name__} ({error})."
+        ) from error
+
+
+def load_exactly(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """Give every parameter and buffer of ``module`` (best built on the meta device) its tensor, on the CPU.
+
+    tensors: exactly the module's state dict by name and shape.
+    source:  which file should have had them, for the error ("UniAnimate's unet checkpoint").
+    dtype:   floating tensors are cast to it one by one; None keeps the file's.
+    Memory: the module itself plus at most an eighth of the file; nothing stays mapped. Tied parameters
+    stay tied. Raises one CheckpointError that lists missing, unexpected and mis-shaped keys, or names a
+    tensor that is not made of plain finite numbers. Returns the module.
+    """
+    expected = module.state_dict(keep_vars=True)
+    _check_names_and_shapes(expected, tensors, source)
+    given = source_of(tensors)
+    slab = sum(t.numel() * t.element_size() for t in expected.values()) // 8
+    loaded: dict[str, Tensor] = {}
+    owners: dict[int, str] = {}
+    pending = 0
+    for name, place in expected.items():
+        first = owners.setdefault(id(place), name)
+        loaded[name] = loaded[first] if first != name else _owned(name, tensors[name], place, dtype, given)
+        pending += tensors[name].numel() * tensors[name].element_size()
+        if pending > slab and isinstance(tensors, Tensors):
+            tensors.release()
+            pending = 0
+    module.load_state_dict(loaded, strict=True, assign=True)
+    _tie(module, expected, owners)
+    _nothing_left_on_meta(module)
+    return module
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Write ``.safetensors``, one tensor in memory at a time, and only whole: a failure leaves no file.
+
+    metadata: strings; an architecture goes in as ``{"config": json.dumps(dataclasses.asdict(config))}``.
+    """
+    path = Path(path)
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    start = 0
+    for name in names:
+        tensor = tensors[name]
+        span = [start, start + tensor.numel() * tensor.element_size()]
+        header[name] = {"dtype": _dtype_name(name, tensor), "shape": list(tensor.shape), "data_offsets": span}
+        start = span[1]
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for name in names:
+                flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+                file.write(flat.view(torch.uint8).numpy().data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def source_of(tensors: Mapping[str, Tensor]) -> str:
+    """What to call these tensors in an error."""
+    return getattr(tensors, "source", Tensors.source)
+
+
+# ---- opening -------------------------------------------------------------------------------------------
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be opened: {error.strerror or error}.") from error
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _open(path: Path) -> _Opened:
+    try:
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder; choose the checkpoint file inside it.")
+        with path.open("rb") as file:
+            head = file.read(64)
+        _refuse_strangers(path, head)
+        return _open_pickle(path) if _is_pickle(head) else _open_safetensors(path)
+    except (PickleRefused, MemoryError) as error:
+        reason = str(error) or "it asks for more memory than there is"
+        raise CheckpointError(f"{path} was refused: {reason}.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _refuse_strangers(path: Path, head: bytes) -> None:
+    if not head:
+        raise CheckpointError(f"{path} is empty; download it again.")
+    for start, reason in STRANGERS:
+        if head.lstrip().lower().startswith(start):
+            raise CheckpointError(f"{path} is not a checkpoint: {reason}.")
+    if not (_is_pickle(head) or head[8:9] == b"{"):
+        raise CheckpointError(f"{path} is neither a safetensors file nor a torch checkpoint, or it is damaged.")
+
+
+def _is_pickle(head: bytes) -> bool:
+    # A safetensors file begins with the length of its header (8 bytes) and an opening brace.
+    return head[8:9] != b"{" and (head.startswith(ZIP_MAGIC) or head[:1] == b"\x80")
+
+
+def _open_pickle(path: Path) -> _Opened:
+    if path.suffix.lower() == ".safetensors":
+        raise PickleRefused("it is a pickle named .safetensors; rename it to .pth")
+    tensors = tensors_in(read_pickle(path))
+    if not tensors:
+        raise PickleRefused("it holds no tensors")
+    for name, tensor in tensors.items():
+        _plain(path, name, tensor)
+    return _Opened({}, tuple(tensors), tensors.__getitem__)
+
+
+def _plain(path: Path, name: str, tensor: Tensor) -> None:
+    """Refuse tensors that are not what they seem: sparse, quantised, or larger than their own storage."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise CheckpointError(f"{path} was refused: '{name}' is not a plain dense tensor.")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(f"{path} was refused: '{name}' claims more numbers than the file holds for it.")
+
+
+def _open_safetensors(path: Path) -> _Opened:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        _refuse_duplicates(path)
+        file = safe_open(path, framework="pt", device="cpu")
+        opened = _Opened(dict(file.metadata() or {}), tuple(file.keys()), file.get_tensor)
+    except (SafetensorError, ValueError, struct.error, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = str(error).removeprefix("Error while deserializing header: ")[:160]
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({reason}); download it again or choose another file."
+        ) from error
+    if not opened.names:
+        raise CheckpointError(f"{path} holds no tensors.")
+    return opened
+
+
+def _refuse_duplicates(path: Path) -> None:
+    """The safetensors reader keeps the last of two equal names; which of them was meant nobody can say."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        name, times = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 0)
+        if times > 1:
+            raise CheckpointError(f"{path} was refused: its header names '{name}' {times} times.")
+        return dict(pairs)
+
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(HEADER_LIMIT, path.stat().st_size - 8):
+            raise ValueError("the header claims to be larger than the file")
+        json.loads(file.read(length), object_pairs_hook=unique)
+
+
+# ---- loading -------------------------------------------------------------------------------------------
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _check_names_and_shapes(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str
+) -> None:
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
+    misshaped = [
+        f"{name} is {list(tensors[name].shape)} and should be {list(place.shape)}"
+        for name, place in expected.items()
+        if name in tensors and tensors[name].shape != place.shape
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshaped}
+    found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
+    if found:
+        raise CheckpointError(
+            f"{source_of(tensors)} does not hold exactly the weights of {source}: {'; '.join(found)}. "
+            f"{len(expected) - len(missing) - len(misshaped)} of {len(expected)} keys fit; "
+            f"choose the file of {source}."
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f", and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+def _owned(name: str, value: Tensor, place: Tensor, dtype: torch.dtype | None, given: str) -> Tensor:
+    """A copy that owns its memory: a mapped one dies with its file, and keeps the file busy on Windows."""
+    if not place.dtype.is_floating_point:
+        if value.dtype.is_floating_point or value.dtype.is_complex:
+            raise CheckpointError(f"{given} stores '{name}' as {value.dtype}; {place.dtype} was expected.")
+        return value.detach().to(place.dtype, copy=True)
+    if value.dtype not in FLOATS:
+        raise CheckpointError(
+            f"{given} stores '{name}' as {value.dtype}; only float16, bfloat16 and float32 weights can be "
+            "used (fp8 and quantised files have lost what full weights hold)."
+        )
+    copied = value.detach().to(dtype or value.dtype, copy=True, memory_format=torch.contiguous_format)
+    if copied.numel() and not torch.stack(torch.aminmax(copied)).isfinite().all():
+        converted = "" if copied.dtype == value.dtype else f" after conversion to {copied.dtype}"
+        raise CheckpointError(f"{given} is damaged: '{name}' holds NaN or infinite values{converted}.")
+    return copied
+
+
+def _tie(module: nn.Module, expected: Mapping[str, Tensor], owners: Mapping[int, str]) -> None:
+    """Names that shared one Parameter share one again (assigning makes a Parameter for every name)."""
+    for name, place in expected.items():
+        first = owners[id(place)]
+        if first != name:
+            parent, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(parent), leaf, _attribute(module, first))
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    parent, _, leaf = name.rpartition(".")
+    return getattr(module.get_submodule(parent), leaf)
+
+
+def _nothing_left_on_meta(module: nn.Module) -> None:
+    left = [name for name, buffer in module.named_buffers() if buffer.is_meta]
+    if left:
+        raise RuntimeError(
+            f"{type(module).__name__} was built on the meta device with buffers that no checkpoint holds: "
+            f"{_some(left)}. Give them their values before loading."
+        )
+
+
+# ---- saving --------------------------------------------------------------------------------------------
+
+DTYPE_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
+    torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def _dtype_name(name: str, tensor: Tensor) -> str:
+    if tensor.dtype not in DTYPE_NAMES:
+        raise CheckpointError(f"'{name}' is {tensor.dtype}, which is not written to safetensors files here.")
+    return DTYPE_NAMES[tensor.dtype]
