@@ -1,0 +1,202 @@
+"""Pictures on their way in: which frames of a clip are used, how they are cut to size, and how control
+frames become the images that a ControlNet receives (X-Dyna spec 6, 9.1-9.3).
+
+Pictures are uint8 RGB [H, W, 3]; sizes are (width, height) in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+Size = tuple[int, int]
+Crop = tuple[int, int, int, int]
+"""(left, top, width, height)"""
+
+CLIP_SIDE = 224
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def choose_frames(
+    pose_frames: int,
+    *,
+    length: int | None = None,
+    stride: int = 1,
+    driving_frames: int | None = None,
+    fidelity: Literal["robust", "original"] = "robust",
+) -> list[int]:
+    """Indices of the frames to animate: 0, stride, 2 stride, ... at most ``length`` of them (spec 9.2).
+
+    driving_frames: length of the driving clip where faces are used, else None; the same indices are
+        taken from both clips. F (quirk 12): ``original`` counts with the stride and then takes that many
+        consecutive frames (spec 9.3), so pose and faces play at another speed than was asked for.
+
+    F (quirk 13): the original sets the stride to 1 where the path contains c1, c2, c3 or c4; ours never
+    looks at names.
+    """
+    if pose_frames < 1:
+        raise ValueError("The pose clip has no frames; give a clip with at least one.")
+    if stride < 1 or (length is not None and length < 1):
+        raise ValueError(f"Stride and length count frames from 1 up; got stride {stride}, length {length}.")
+    chosen = list(range(0, pose_frames, stride))[:length]
+    if driving_frames is None:
+        return chosen
+    if fidelity == "original":
+        chosen = list(range(len(chosen)))
+    if chosen[-1] >= driving_frames:
+        raise ValueError(
+            f"The driving clip has {driving_frames} frames, but frame {chosen[-1]} is needed to go with the "
+            f"pose clip of {pose_frames}; give two clips of one length, or a shorter length."
+        )
+    return chosen
+
+
+def reference_crop(source: Size, target: Size) -> Crop:
+    """The centred part of a reference picture that has the video's shape (spec 9.1)."""
+    (width, height), ratio = source, target[0] / target[1]
+    if width / height > ratio:
+        inner = max(int(ratio * height), 1)
+        return (width - inner) // 2, 0, inner, height
+    inner = max(int(width / ratio), 1)
+    return 0, (height - inner) // 2, width, inner
+
+
+def driving_crop(source: Size, target: Size) -> Crop:
+    """The part of a driving frame that has the video's shape; tall frames keep their upper part (spec 9.3).
+
+    K: a quarter of what is cut from the height goes above, three quarters below.
+    """
+    (width, height), (target_width, target_height) = source, target
+    if width / height < target_width / target_height:
+        crop_width, crop_height = width, max(int(width / target_width * target_height), 1)
+    else:
+        crop_width, crop_height = max(int(height / target_height * target_width), 1), height
+    return (width - crop_width) // 2, (height - crop_height) // 4, crop_width, crop_height
+
+
+def fit_reference(picture: np.ndarray, size: Size) -> np.ndarray:
+    """The reference as the VAE sees it: cropped to the video's shape, bilinear (spec 9.1)."""
+    return _resized(_cut(picture, reference_crop(_size(picture), size)), size, "linear")
+
+
+def fit_driving(frame: np.ndarray, size: Size, like: np.ndarray | None = None) -> np.ndarray:
+    """A frame in face mode: cropped to the video's shape, bilinear (spec 9.3).
+
+    like: the driving frame whose size decides the crop, for the pose frame that goes with it.
+    """
+    return _resized(_cut(frame, driving_crop(_size(frame if like is None else like), size)), size, "linear")
+
+
+def fit_pose(frame: np.ndarray, size: Size) -> np.ndarray:
+    """A ready-made pose frame without face mode: squeezed to the video's size, by area (spec 9.2).
+
+    K: the aspect ratio is not kept.
+    """
+    return _resized(frame, size, "area")
+
+
+def clip_pixels(picture: np.ndarray) -> Tensor:
+    """The uncropped reference as the CLIP tower receives it: float32 [1, 3, 224, 224] (spec 1).
+
+    Short edge to 224 (PIL bicubic), centre square, CLIP's mean and deviation.
+    """
+    from PIL import Image
+
+    width, height = _size(picture)
+    short = min(width, height)
+    scaled = (CLIP_SIDE * width // short, CLIP_SIDE * height // short)
+    resized = np.asarray(Image.fromarray(picture).resize(scaled, Image.Resampling.BICUBIC))
+    left, top = (scaled[0] - CLIP_SIDE) // 2, (scaled[1] - CLIP_SIDE) // 2
+    square = _cut(resized, (left, top, CLIP_SIDE, CLIP_SIDE))
+    normalised = (square / np.float32(255) - np.float32(CLIP_MEAN)) / np.float32(CLIP_STD)
+    return rearrange(torch.from_numpy(normalised), "h w c -> 1 c h w")
+
+
+@dataclass(frozen=True)
+class ControlImages:
+    """The control clip of one ControlNet, kept as bytes and normalised where it is used.
+
+    frames:    uint8 [F, H, W, c], c = 3 (pose) or 6 (face: local, global).
+    low, high: float32 [c], the values that become 0 and 1 (spec 6), on the scale 2 x / 255 - 1.
+    """
+
+    frames: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def channels(self) -> int:
+        return self.frames.shape[-1]
+
+    def at(self, frames: Sequence[int]) -> Tensor:
+        """float32 [f, c, H, W] in 0..1: the images of the chosen clip frames, on the CPU."""
+        scaled = 2 * (self.frames[list(frames)].astype(np.float32) / np.float32(255)) - 1
+        span = self.high - self.low
+        # F (quirk 5): a constant clip, such as the maps of a clip without a face, is 0/0 in the original.
+        images = np.where(span > 0, (scaled - self.low) / np.where(span > 0, span, 1), np.float32(0))
+        return rearrange(torch.from_numpy(images), "f h w c -> f c h w").contiguous()
+
+
+def control_images(
+    frames: Iterable[np.ndarray], size: Size, *, stretch: Literal["clip", "none"] = "clip"
+) -> ControlImages:
+    """Control frames as a ControlNet is to receive them (spec 6).
+
+    frames: uint8 RGB [h, w, 3] of one size, resized to ``size`` by PIL's Lanczos where they differ.
+    stretch: "clip" (K) moves the clip's darkest value to 0 and its brightest to 1, all frames and
+        channels together; "none" divides by 255, so that a clip's contrast does not hang on its content.
+    """
+    resized = [_lanczos(frame, size) for frame in frames]
+    if not resized:
+        raise ValueError("The control clip has no frames; give a clip with at least one.")
+    clip = np.stack(resized)
+    darkest, brightest = (clip.min(), clip.max()) if stretch == "clip" else (np.uint8(0), np.uint8(255))
+    low, high = (2 * (np.float32(value) / np.float32(255)) - 1 for value in (darkest, brightest))
+    channels = clip.shape[-1]
+    return ControlImages(clip, np.full(channels, low, np.float32), np.full(channels, high, np.float32))
+
+
+def face_control(local: ControlImages, whole: ControlImages) -> ControlImages:
+    """The six channels of the face ControlNet, local first, each map with its own range (spec 6)."""
+    if len(local) != len(whole):
+        raise ValueError(f"Local and global face maps must match; got {len(local)} and {len(whole)} frames.")
+    return ControlImages(
+        np.concatenate([local.frames, whole.frames], axis=-1),
+        np.concatenate([local.low, whole.low]),
+        np.concatenate([local.high, whole.high]),
+    )
+
+
+def _size(picture: np.ndarray) -> Size:
+    height, width = picture.shape[:2]
+    return width, height
+
+
+def _cut(picture: np.ndarray, crop: Crop) -> np.ndarray:
+    left, top, width, height = crop
+    return picture[top : top + height, left : left + width]
+
+
+def _resized(picture: np.ndarray, size: Size, by: Literal["linear", "area"]) -> np.ndarray:
+    import cv2
+
+    method = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}[by]
+    return cv2.resize(np.ascontiguousarray(picture), size, interpolation=method)
+
+
+def _lanczos(frame: np.ndarray, size: Size) -> np.ndarray:
+    from PIL import Image
+
+    if _size(frame) == tuple(size):
+        return frame
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
