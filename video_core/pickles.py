@@ -66,7 +66,7 @@ INERT_NAMES = frozenset(
         "argparse Namespace",
     }
 )
-"""Bookkeeping that trainers leave beside the weights; becomes ``Inert``, the real classes are not looked up."""
+"""Bookkeeping that trainers leave beside the weights; becomes ``Inert``, the real class is not looked up."""
 
 
 class PickleRefused(Exception):

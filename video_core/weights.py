@@ -272,7 +272,7 @@ def _refuse_strangers(path: Path, head: bytes) -> None:
         if head.lstrip().lower().startswith(start):
             raise CheckpointError(f"{path} is not a checkpoint: {reason}.")
     if not (_is_pickle(head) or head[8:9] == b"{"):
-        raise CheckpointError(f"{path} is neither a safetensors file nor a torch checkpoint, or it is damaged.")
+        raise CheckpointError(f"{path} is no safetensors file and no torch checkpoint, or it is damaged.")
 
 
 def _is_pickle(head: bytes) -> bool:
