@@ -1,0 +1,31 @@
+"""Classifier-free guidance: a denoiser of two branches becomes a denoiser of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, int], Tensor]
+"""(latents [1, c, F, h, w], timestep) -> predictions [branches, c, F, h, w]; samplers take one branch."""
+
+
+def guided(denoise: Denoiser, scale: float) -> Denoiser:
+    """uncond + scale * (cond - uncond), of a denoiser whose branches are (uncond, cond) in this order.
+
+    scale 0 is the unconditional prediction, 1 the conditional one, more exaggerates the difference. A run
+    that needs one branch only (a scale of 1, say) leaves this function out and denoises with one branch at
+    half the cost. Returns a denoiser of one branch, [1, c, F, h, w].
+    """
+
+    def denoise_guided(latents: Tensor, t: int) -> Tensor:
+        branches = denoise(latents, t)
+        if len(branches) != 2:
+            raise ValueError(
+                f"Guidance combines two branches (uncond, cond); the denoiser gave {len(branches)}. "
+                "Use a single-branch denoiser without guidance."
+            )
+        uncond, cond = branches.split(1)
+        return uncond + scale * (cond - uncond)
+
+    return denoise_guided
