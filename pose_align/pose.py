@@ -7,8 +7,13 @@ from enum import IntEnum
 
 import numpy as np
 
+from . import skeleton
+
 POINTS = 134
-"""COCO-WholeBody's 133 points plus the neck, in the order of spec 9.3 (see ``skeleton``)."""
+"""COCO-WholeBody's 133 points plus the neck, in the order of UniAnimate spec 9.3 (see ``skeleton``)."""
+
+VISIBLE = 0.3
+"""The score above which a point counts as seen (UniAnimate spec 9.4)."""
 
 
 class Origin(IntEnum):
@@ -17,6 +22,8 @@ class Origin(IntEnum):
     DETECTED = 0
     FILLED = 1
     SMOOTHED = 2
+    # The original's stand-in for a missing point, moved into the picture by its alignment and drawn there.
+    LITERAL = 3
 
 
 class PoseError(ValueError):
@@ -75,6 +82,81 @@ class PoseSequence:
             self, points=self.points[frames], scores=self.scores[frames], origins=self.origins[frames]
         )
 
-    def visible(self, threshold: float = 0.3) -> np.ndarray:
-        """bool [F, 134]: score above ``threshold`` (spec 9.4 uses 0.3)."""
+    def visible(self, threshold: float = VISIBLE) -> np.ndarray:
+        """bool [F, 134]: score above ``threshold`` (UniAnimate spec 9.4 uses 0.3)."""
         return self.scores > threshold
+
+
+def from_coco_wholebody(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """COCO-WholeBody's 133 points in our order, with the neck between the shoulders (UniAnimate spec 9.3).
+
+    points [..., 133, 2] and scores [..., 133] become [..., 134, 2] and [..., 134], dtypes kept. The neck's score
+    is 1 where both shoulders are seen, else 0.
+    """
+    shoulders = list(skeleton.COCO_SHOULDERS)
+    neck = points[..., shoulders, :].mean(axis=-2, keepdims=True)
+    neck_score = (scores[..., shoulders] > VISIBLE).all(axis=-1, keepdims=True).astype(scores.dtype)
+    at = skeleton.COCO_NECK
+    points = np.concatenate([points[..., :at, :], neck, points[..., at:, :]], axis=-2)
+    scores = np.concatenate([scores[..., :at], neck_score, scores[..., at:]], axis=-1)
+    order = list(skeleton.FROM_COCO)
+    return points[..., order, :], scores[..., order]
+
+
+@dataclass(frozen=True)
+class NormalisedPoses:
+    """A clip as UniAnimate aligns and draws it (spec 9.4): fractions of the canvas, literals for what is missing.
+
+    points: float64 [F, 136, 2], the 134 points divided by (width, height) of their canvas, then the middle of the
+            left and of the right foot's toes. A missing point may be the literal (-1, -1).
+    seen:   bool [F, 136], the original's ``subset`` widened to all points: score above 0.3.
+
+    The properties are the original's pose dict, with a frame axis in front.
+    """
+
+    points: np.ndarray
+    seen: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def body(self) -> np.ndarray:
+        """float64 [F, 20, 2]: 18 body points, then left and right toes."""
+        return self.points[:, skeleton.BODY20]
+
+    @property
+    def subset(self) -> np.ndarray:
+        """int [F, 20]: a body point's own number where it is seen, else -1."""
+        return np.where(self.seen[:, skeleton.BODY20], np.arange(skeleton.BODY20_POINTS), -1)
+
+    @property
+    def faces(self) -> np.ndarray:
+        """float64 [F, 68, 2]."""
+        return self.points[:, skeleton.FACE]
+
+    @property
+    def hands(self) -> np.ndarray:
+        """float64 [F, 2, 21, 2]: left, then right."""
+        return np.stack([self.points[:, hand] for hand in skeleton.HANDS.values()], axis=1)
+
+
+MISSING = -1.0
+"""Both coordinates of a missing point in the original's pose dict."""
+
+
+def normalise(poses: PoseSequence) -> NormalisedPoses:
+    """The original's pose dict of every frame (UniAnimate spec 9.4).
+
+    Coordinates survive from a score of 0.3 on, a point is seen above it: at exactly 0.3 the literal is not put in,
+    yet nothing is drawn. The toes' middle needs both toes.
+    """
+    points = poses.points / np.asarray(poses.canvas, dtype=np.float64)
+    known, seen = poses.scores >= VISIBLE, poses.visible()
+    points = np.where(known[..., None], points, MISSING)
+    for pair in skeleton.TOES.values():
+        toes = list(pair)
+        middle = np.where(known[:, toes].all(1)[:, None], points[:, toes].mean(1), MISSING)
+        points = np.concatenate([points, middle[:, None]], axis=1)
+        seen = np.concatenate([seen, seen[:, toes].all(1)[:, None]], axis=1)
+    return NormalisedPoses(points, seen)

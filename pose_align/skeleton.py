@@ -54,7 +54,9 @@ WRISTS = {"left": J.L_WRIST, "right": J.R_WRIST}
 # The two points of the 20-point body that are no points of the 134: the middle of the big and the small toe.
 L_TOES, R_TOES = 18, 19
 BODY20_POINTS = 20
-TOES = {L_TOES: (J.L_BIG_TOE, J.L_SMALL_TOE), R_TOES: (J.R_BIG_TOE, J.R_SMALL_TOE)}
+BODY20 = (*range(18), 134, 135)  # their places when the toes' middles are appended to the 134
+FOOT = {L_TOES: (J.L_BIG_TOE, J.L_SMALL_TOE, J.L_HEEL), R_TOES: (J.R_BIG_TOE, J.R_SMALL_TOE, J.R_HEEL)}
+TOES = {toes: foot[:2] for toes, foot in FOOT.items()}
 
 # COCO-WholeBody's 133 points with the neck inserted as number 17 -> ours: ours[i] = theirs[FROM_COCO[i]].
 COCO_NECK = 17
@@ -74,6 +76,14 @@ class Limb:
     joint: int
     followers: tuple[int, ...]
     hand: str | None = None
+
+    @property
+    def moved(self) -> list[int]:
+        """Everything that moves along, in numbers of the 134 with the toes' middles appended (``BODY20``)."""
+        points = [BODY20[point] for point in self.followers]
+        for toes, foot in FOOT.items():
+            points += foot if toes in self.followers else ()
+        return points + (list(range(HANDS[self.hand].start, HANDS[self.hand].stop)) if self.hand else [])
 
     @property
     def mirror(self) -> str | None:
