@@ -87,10 +87,15 @@ class Golden:
             named = rule.get("tensors", {})
             rule = next((named[p] for p in named if fnmatch(tensor, p)), rule.get("default", rule))
         if rule is None or rule == "suggested_atol of the file":
-            own = self.meta.get("tolerance", {})
-            own = own.get(tensor, own) if isinstance(own, dict) else own
-            rule = {"atol": own["suggested_atol"]}
+            rule = {"atol": self._own_tolerance(tensor)["suggested_atol"]}
         return rule
+
+    def _own_tolerance(self, tensor: str) -> dict:
+        """The file's entry for a tensor, or for the item or case that its name begins with, or for all."""
+        own = self.meta["tolerance"]
+        parts = tensor.split(".")
+        names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+        return next((own[name] for name in names if name in own), own)
 
     def check(self, tensor: str, ours: Tensor, expected: Tensor | None = None, rule: dict | str | None = None) -> None:
         """Assert that ours equals the golden tensor within its limit; count the comparison.

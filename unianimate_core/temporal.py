@@ -1,0 +1,72 @@
+"""What mixes frames: temporal convolution and temporal transformer (UniAnimate spec 3.3).
+
+There is no positional encoding over frames: their order comes from the temporal convolutions alone.
+Between blocks, activations are ``[(b f), c, h, w]``, f counting the reference slot at time 0.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..video_core.attention import FrameAttention, TransformerBlock
+from .config import NORM_GROUPS
+
+
+class TokenConv1d(nn.Conv1d):
+    """A convolution of kernel 1 on tokens [..., c]: a Linear whose checkpoint weight is [out, in, 1]."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__(in_dim, out_dim, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.squeeze(-1), self.bias)
+
+
+class TemporalTransformer(nn.Module):
+    """A transformer over the frames at each place; both attentions are self-attention over frames.
+
+    The GroupNorm takes its statistics over channel group x frames x height x width.
+    """
+
+    def __init__(self, dim: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.norm = nn.GroupNorm(NORM_GROUPS, dim, eps=1e-6)
+        self.proj_in = TokenConv1d(dim, inner)
+        attentions = (FrameAttention(inner, heads, head_dim) for _ in range(2))
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(inner, *attentions)])
+        self.proj_out = TokenConv1d(inner, dim)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x: [(b f), dim, h, w] -> the same shape."""
+        normed = self.norm(rearrange(x, "(b f) c h w -> b c f h w", f=frames))
+        tokens = self.proj_in(rearrange(normed, "b c f h w -> b f (h w) c"))
+        for block in self.transformer_blocks:
+            tokens = block(tokens)
+        return x + rearrange(self.proj_out(tokens), "b f (h w) c -> (b f) c h w", h=x.shape[2])
+
+
+class TemporalConvBlock(nn.Module):
+    """Four times GroupNorm (statistics over frames too), SiLU, convolution over three frames; one residual.
+
+    Zeros stand beyond both ends; the reference slot is the left neighbour of the first frame.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(*self._layers(dim))
+        norm_act_conv = (self._layers(dim) for _ in range(3))
+        # nn.Identity stands where a dropout was, which gives the convolution its published index 3.
+        self.conv2, self.conv3, self.conv4 = (
+            nn.Sequential(norm, act, nn.Identity(), conv) for norm, act, conv in norm_act_conv
+        )
+
+    @staticmethod
+    def _layers(dim: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+        return nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(), nn.Conv3d(dim, dim, (3, 1, 1), padding=(1, 0, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [b, dim, f, h, w] -> the same shape."""
+        return x + self.conv4(self.conv3(self.conv2(self.conv1(x))))
