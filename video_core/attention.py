@@ -56,6 +56,17 @@ class Attention(nn.Module):
         return self.to_out[0](rearrange(out, "r (n l) c -> (r n) l c", n=x.shape[0] // context.shape[0]))
 
 
+class FrameAttention(Attention):
+    """Self-attention over the frames at each place, full (not causal)."""
+
+    def forward(self, x: Tensor, context: None = None) -> Tensor:
+        """x: [b, f, n places, dim] -> the same shape."""
+        # Linears take tokens in any order, so only the attention call sees places as its batch: as views.
+        q, k, v = (rearrange(to(x), "b f n c -> (b n) f c") for to in (self.to_q, self.to_k, self.to_v))
+        out = attention(q, k, v, self.heads)
+        return self.to_out[0](rearrange(out, "(b n) f c -> b f n c", b=x.shape[0]))
+
+
 class GEGLU(nn.Module):
     """Linear(dim -> 2 inner), split in (value, gate); value * gelu(gate), exact (erf) GELU."""
 
@@ -87,6 +98,25 @@ class FeedForward(nn.Module):
             return self.net[2](self.net[0](x))
         parts = x.reshape(-1, x.shape[-1]).split(self.chunk)
         return torch.cat([self.net[2](self.net[0](part)) for part in parts]).view(x.shape)
+
+
+class TransformerBlock(nn.Module):
+    """x += attn1(LN x); x += attn2(LN x, context); x += GEGLU feed-forward(LN x)."""
+
+    def __init__(self, dim: int, attn1: Attention, attn2: Attention) -> None:
+        super().__init__()
+        self.attn1 = attn1
+        self.ff = FeedForward(dim)
+        self.attn2 = attn2
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """x: [..., dim] as its attentions take it; context: what ``attn2`` attends to. Returns x's shape."""
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))
 
 
 def set_feed_forward_chunk(network: nn.Module, tokens: int | None) -> None:
