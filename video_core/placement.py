@@ -1,0 +1,101 @@
+"""Where a network lives while it works: residency as a ``with`` block, device and precision by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+log = logging.getLogger(__name__)
+
+Module = TypeVar("Module", bound=nn.Module)
+Result = TypeVar("Result")
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@contextmanager
+def on_device(
+    module: Module, device: torch.device | str, dtype: torch.dtype | None = None
+) -> Iterator[Module]:
+    """The module on ``device`` (its floating tensors as ``dtype``, if given) inside the block.
+
+    Its own tensors wait where they were and come back at the end, whatever happened, bit for bit and
+    without a transfer. So what the block writes into parameters is lost: this is for inference.
+    """
+    homes = [(tensor, tensor.data) for tensor in chain(module.parameters(), module.buffers())]
+    try:
+        for tensor, home in homes:
+            wanted = dtype if home.is_floating_point() else None
+            tensor.data = home.to(device=device, dtype=wanted, non_blocking=True)
+        yield module
+    finally:
+        for tensor, home in homes:
+            tensor.data = home
+        free_cache(device)
+
+
+def free_cache(device: torch.device | str) -> None:
+    """Hand the allocator's unused blocks of an accelerator back; nothing on a CPU."""
+    kind = torch.device(device).type
+    if kind in ("cuda", "mps", "xpu"):
+        getattr(torch, kind).empty_cache()
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto``: the first of CUDA (ROCm too), XPU, MPS, CPU that is there; else the device of that name.
+
+    Raises ValueError for a name that torch does not know or cannot use here.
+    """
+    if name == "auto":
+        found = (kind for kind in ("cuda", "xpu", "mps") if getattr(torch, kind).is_available())
+        return torch.device(next(found, "cpu"))
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"The device '{name}' cannot be used here; choose auto, cuda, mps or cpu."
+        ) from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device | str) -> torch.dtype:
+    """``auto``: fp16 on an accelerator (as the published models were run), fp32 on a CPU; else by name."""
+    if name == "auto":
+        return torch.float32 if torch.device(device).type == "cpu" else torch.float16
+    if name not in DTYPES:
+        raise ValueError(f"'{name}' is no precision; choose auto, {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+def smaller_on_oom(attempt: Callable[[int], Result], size: int) -> tuple[Result, int]:
+    """``attempt(size)``, tried again with half the size while memory runs out; the result and the size used.
+
+    Raises the original error where even size 1 does not fit.
+    """
+    while True:
+        try:
+            return attempt(size), size
+        except RuntimeError as error:
+            if size <= 1 or not out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+        # Outside the handler, where the failed attempt's tensors are no longer held by the traceback.
+        for kind in ("cuda", "xpu", "mps"):
+            if getattr(torch, kind).is_available():
+                free_cache(kind)
+        size //= 2
+        log.warning("Out of memory (%s); going on with %d at a time.", reason, size)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out (CUDA has a class for it, MPS and CPU only a text)."""
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in str(error) for sign in ("out of memory", "can't allocate memory", "not enough memory")
+    )
