@@ -11,13 +11,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from .pose import POINTS, PoseError
+from .dwpose_files import ONNXRUNTIME_MISSING, find_models
+from .pose import POINTS, VISIBLE, PoseError
 from .skeleton import COCO_NECK, COCO_SHOULDERS, FROM_COCO
 
 logger = logging.getLogger(__name__)
-
-VISIBLE = 0.3
-"""The score above which a point counts as seen (UniAnimate spec 9.3, 9.4)."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def add_neck(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
 def available_backends(folders: Sequence[str | Path] = ()) -> list[Backend]:
     """Every backend with whether it can be used, in the order in which "auto" tries them.
 
-    folders: where DWPose's files may lie (see ``dwpose.find_models``). Loads no library and no network.
+    folders: where DWPose's files may lie (see ``dwpose_files.find_models``). Loads no library and no network.
     """
     return [_dwpose_state(folders), _mediapipe_state()]
 
@@ -132,7 +130,7 @@ def load_detector(
             reasons = " ".join(f"{state.name}: {state.detail}" for state in states)
             raise FileNotFoundError(f"There is no pose detector that can be used. {reasons}")
     if name == "dwpose":
-        from .dwpose import DWPose, find_models
+        from .dwpose import DWPose
 
         detector: PoseDetector = DWPose.open(find_models(folders), device=device, **options)
     elif name == "mediapipe":
@@ -146,15 +144,13 @@ def load_detector(
 
 
 def _dwpose_state(folders: Sequence[str | Path]) -> Backend:
-    from .dwpose import ONNXRUNTIME_MISSING, find_models
-
     if importlib.util.find_spec("onnxruntime") is None:
         return Backend("dwpose", False, ONNXRUNTIME_MISSING)
     try:
         files = find_models(folders)
     except FileNotFoundError as missing:
         return Backend("dwpose", False, str(missing))
-    return Backend("dwpose", True, f"Found {files.person.name} and {files.pose.name} in {files.person.parent}.")
+    return Backend("dwpose", True, f"Found {files.person} and {files.pose}.")
 
 
 def _mediapipe_state() -> Backend:

@@ -1,17 +1,15 @@
 """DWPose through onnxruntime: YOLOX finds the people, RTMPose (SimCC) reads 133 points off each of them.
 
-UniAnimate spec 9.1 to 9.3; YOLOX (Ge et al. 2021), SimCC (Li et al. 2022), DWPose (Yang et al. 2023). Both networks
-are preprocess / infer / postprocess, and the first and the last are functions of arrays without any network.
+UniAnimate spec 9.1 to 9.3; YOLOX (Ge et al. 2021), SimCC (Li et al. 2022), DWPose (Yang et al. 2023). Both
+networks are preprocess / infer / postprocess; the first and the last are functions of arrays alone.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,7 @@ import cv2
 import numpy as np
 
 from .detector import Detection, add_neck, check_frame
+from .dwpose_files import ONNXRUNTIME_MISSING, ModelFiles, broken_file
 from .pose import PoseError
 
 if TYPE_CHECKING:
@@ -41,10 +40,7 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-ONNXRUNTIME_MISSING = (
-    "DWPose runs through onnxruntime, which is not installed: pip install onnxruntime-gpu "
-    "(onnxruntime on a Mac), or choose the mediapipe detector."
-)
+CPU = PROVIDERS["cpu"]
 
 
 # ---- person detector: preprocess, postprocess --------------------------------------------------------------
@@ -79,7 +75,10 @@ def decode_anchors(raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> list[int]:
-    """Greedy non-maximum suppression: indices kept, best first. boxes [n, 4] (corners), areas with the +1 rule."""
+    """Greedy non-maximum suppression: the indices kept, best first.
+
+    boxes [n, 4] are corners; areas count with the +1 of whole pixels (UniAnimate spec 9.1).
+    """
     left, top, right, bottom = boxes.T
     areas = (right - left + 1) * (bottom - top + 1)
     order = scores.argsort()[::-1]
@@ -87,9 +86,9 @@ def nms(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> list[int]:
     while order.size:
         best, rest = order[0], order[1:]
         kept.append(int(best))
-        width = np.maximum(0.0, np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest]) + 1)
-        height = np.maximum(0.0, np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest]) + 1)
-        shared = width * height
+        width = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest]) + 1
+        height = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest]) + 1
+        shared = np.maximum(0.0, width) * np.maximum(0.0, height)
         order = rest[shared / (areas[best] + areas[rest] - shared) <= max_iou]
     return kept
 
@@ -129,7 +128,7 @@ def whole_image(image: np.ndarray) -> np.ndarray:
 
 
 def crop_region(box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Centre [2] and (width, height) [2] of the padded box, grown on one side to the shape of ``size`` (h, w)."""
+    """Centre [2] and (width, height) [2] of the padded box, one side grown to the shape of ``size``."""
     centre = np.array([box[0] + box[2], box[1] + box[3]]) * 0.5
     width, height = np.array([box[2] - box[0], box[3] - box[1]]) * BOX_PADDING
     aspect = size[1] / size[0]
@@ -188,27 +187,15 @@ def to_pixels(bins: np.ndarray, centre: np.ndarray, scale: np.ndarray, size: tup
 # ---- the detector ------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Frame:
-    """A frame on its way: what is still to be posed and what has been found."""
-
-    boxes: np.ndarray
-    box_scores: np.ndarray
-    found: list[Detection]
-
-    @property
-    def done(self) -> bool:
-        return len(self.found) == len(self.boxes)
-
-
 @dataclass(frozen=True)
 class _Crop:
-    """One person waiting for the pose network."""
+    """One person waiting for the pose network: the cut-out and where it was."""
 
-    frame: _Frame
     pixels: np.ndarray
     centre: np.ndarray
     scale: np.ndarray
+    box: np.ndarray
+    box_score: float
 
 
 class DWPose:
@@ -231,16 +218,17 @@ class DWPose:
         whole_image_if_empty: bool = False,
     ) -> None:
         self._person, self._pose = person, pose
-        self._person_input, self._pose_input = person.get_inputs()[0], pose.get_inputs()[0]
         self._person_size = _network_size(person, "person detector", outputs=1)
         self._pose_size = _network_size(pose, "pose network", outputs=2)
-        self._batch = max(1, batch) if not isinstance(self._pose_input.shape[0], int) else 1
+        fixed = pose.get_inputs()[0].shape[0]
+        self._fixed_batch = isinstance(fixed, int)
+        self._batch = fixed if self._fixed_batch else max(1, batch)
         self._whole_image_if_empty = whole_image_if_empty
         self.provider = pose.get_providers()[0].removesuffix("ExecutionProvider")
 
     @classmethod
     def open(cls, files: ModelFiles, device: str = "auto", **options: object) -> DWPose:
-        """Load both files on the first provider of CUDA, DirectML, CoreML and CPU that works, or on ``device``."""
+        """Load both files; see ``open_session`` for the device and the class for the options."""
         return cls(open_session(files.person, device), open_session(files.pose, device), **options)
 
     def detect(self, frames: Iterable[np.ndarray]) -> list[list[Detection]]:
@@ -248,65 +236,73 @@ class DWPose:
         return list(self.stream(frames))
 
     def stream(self, frames: Iterable[np.ndarray]) -> Iterator[list[Detection]]:
-        """See ``PoseDetector.stream``. At most ``batch`` crops wait; the frames they come from are let go."""
-        waiting: deque[_Frame] = deque()
-        crops: list[_Crop] = []
+        """See ``PoseDetector.stream``. Holds one frame and the crops of ``batch`` people or frames."""
+        waiting: list[list[_Crop]] = []
         for frame in frames:
-            image = cv2.cvtColor(check_frame(frame), cv2.COLOR_RGB2BGR)
-            boxes, box_scores = self.find_people(image)
-            waiting.append(_Frame(boxes, box_scores, []))
-            crops += [self._crop(waiting[-1], image, box) for box in boxes]
-            del frame, image
-            while len(crops) >= self._batch:
-                self._pose_crops(crops[: self._batch])
-                del crops[: self._batch]
-            # A clip without people never fills a batch, and its frames must not queue up.
-            while waiting and waiting[0].done:
-                yield waiting.popleft().found
-        if crops:
-            self._pose_crops(crops)
-        for frame in waiting:
-            yield frame.found
+            waiting.append(self._cut_people(check_frame(frame)))
+            if max(len(waiting), sum(map(len, waiting))) >= self._batch:
+                yield from self._read_poses(waiting)
+                waiting = []
+        yield from self._read_poses(waiting)
 
-    def find_people(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes [n, 4] in pixels and scores [n] of a uint8 BGR picture, best first."""
+    def _cut_people(self, frame: np.ndarray) -> list[_Crop]:
+        """Everybody in a frame uint8 RGB [H, W, 3], best first, cut out for the pose network."""
+        image = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         tensor, ratio = letterbox(image, self._person_size)
-        raw = self._person.run(None, {self._person_input.name: tensor[None]})[0][0]
+        raw = _run(self._person, tensor[None])[0][0]
         boxes, scores = people(raw, self._person_size, ratio)
         if not len(boxes) and self._whole_image_if_empty:
-            return whole_image(image), np.zeros(1)
-        return boxes, scores
+            boxes, scores = whole_image(image), np.zeros(1)
+        crops = []
+        for box, score in zip(boxes, scores, strict=True):
+            centre, scale = crop_region(box, self._pose_size)
+            pixels = cut_out(image, crop_matrix(centre, scale, self._pose_size), self._pose_size)
+            crops.append(_Crop(pixels, centre, scale, box, float(score)))
+        return crops
 
-    def _crop(self, frame: _Frame, image: np.ndarray, box: np.ndarray) -> _Crop:
-        centre, scale = crop_region(box, self._pose_size)
-        pixels = cut_out(image, crop_matrix(centre, scale, self._pose_size), self._pose_size)
-        return _Crop(frame, pixels, centre, scale)
+    def _read_poses(self, frames: Sequence[Sequence[_Crop]]) -> Iterator[list[Detection]]:
+        """Run the pose network on the people of all these frames together; yields frame by frame."""
+        crops = [crop for frame in frames for crop in frame]
+        starts = range(0, len(crops), self._batch)
+        found = chain.from_iterable(self._read_batch(crops[start : start + self._batch]) for start in starts)
+        for frame in frames:
+            yield list(islice(found, len(frame)))
 
-    def _pose_crops(self, crops: Sequence[_Crop]) -> None:
-        """Run the pose network and give every crop's person to its frame."""
+    def _read_batch(self, crops: Sequence[_Crop]) -> list[Detection]:
         tensor = np.stack([normalise(crop.pixels).transpose(2, 0, 1) for crop in crops]).astype(np.float32)
-        simcc = self._pose.run(None, {self._pose_input.name: tensor})
-        for crop, bins, scores in zip(crops, *decode_simcc(*simcc), strict=True):
-            points = to_pixels(bins, crop.centre, crop.scale, self._pose_size)
-            number = len(crop.frame.found)
-            box, box_score = crop.frame.boxes[number], crop.frame.box_scores[number]
-            crop.frame.found.append(Detection(*add_neck(points, scores), box, box_score))
+        if self._fixed_batch:
+            tensor = np.pad(tensor, [(0, self._batch - len(crops)), (0, 0), (0, 0), (0, 0)])
+        bins, scores = decode_simcc(*_run(self._pose, tensor))
+        return [
+            Detection(
+                *add_neck(to_pixels(of_one, crop.centre, crop.scale, self._pose_size), score),
+                crop.box,
+                crop.box_score,
+            )
+            for crop, of_one, score in zip(crops, bins, scores, strict=False)
+        ]
+
+
+def _run(session: InferenceSession, tensor: np.ndarray) -> list[np.ndarray]:
+    return session.run(None, {session.get_inputs()[0].name: tensor})
 
 
 def _network_size(session: InferenceSession, what: str, outputs: int) -> tuple[int, int]:
     """(height, width) of a network's input, which must be [batch, 3, height, width]."""
     shape = session.get_inputs()[0].shape
-    if len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]) or len(session.get_outputs()) != outputs:
+    given = len(session.get_outputs())
+    if len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]) or given != outputs:
         raise PoseError(
-            f"This ONNX file is not DWPose's {what}: its input is {shape} and it has {len(session.get_outputs())} "
-            f"outputs; expected [batch, 3, height, width] and {outputs}."
+            f"This ONNX file is not DWPose's {what}: its input is {shape} with {given} output(s); "
+            f"expected [batch, 3, height, width] with {outputs}."
         )
     return shape[2], shape[3]
 
 
 def open_session(path: str | Path, device: str = "auto") -> InferenceSession:
-    """Open an ONNX file on the best provider that works; where it is not the one asked for, the log says so.
+    """Open an ONNX file on the first provider that works, the CPU in the end; then a line in the log says so.
 
+    device: "auto" (CUDA, DirectML, CoreML, CPU in this order) or one of ``PROVIDERS``.
     Raises ImportError without onnxruntime, PoseError for an unknown device or a file that is no ONNX network.
     """
     try:
@@ -316,147 +312,33 @@ def open_session(path: str | Path, device: str = "auto") -> InferenceSession:
 
     if device not in ("auto", *PROVIDERS):
         raise PoseError(f"There is no device {device!r} for DWPose; choose auto, {', '.join(PROVIDERS)}.")
-    available = onnxruntime.get_available_providers()
-    wanted = [PROVIDERS[device]] if device != "auto" else list(PROVIDERS.values())
+    path = Path(path)
     # The bytes are read here: the C++ side cannot open every Windows path.
-    model = Path(path).read_bytes()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    cpu = PROVIDERS["cpu"]
-    if any(p in available for p in wanted if p == PROVIDERS["cuda"]) and hasattr(onnxruntime, "preload_dlls"):
+    model = path.read_bytes()
+    available = onnxruntime.get_available_providers()
+    wanted = PROVIDERS.values() if device == "auto" else (PROVIDERS[device], CPU)
+    for provider in (p for p in wanted if p in available and p != CPU):
+        session = _accelerated(model, provider)
+        if session is not None:
+            return session
+    if device != "cpu":
+        logger.warning("DWPose runs on the CPU: of %s, which onnxruntime offers, no other works.", available)
+    try:
+        return onnxruntime.InferenceSession(model, providers=[CPU])
+    except Exception as error:  # onnxruntime's exceptions share no narrower base
+        raise PoseError(f"{broken_file(path, len(model))} onnxruntime says: {error}") from error
+
+
+def _accelerated(model: bytes, provider: str) -> InferenceSession | None:
+    """A session that really runs on the provider, or None and a line in the log."""
+    import onnxruntime
+
+    if provider == PROVIDERS["cuda"] and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
-    for provider in dict.fromkeys([*(p for p in wanted if p in available), cpu]):
-        try:
-            session = onnxruntime.InferenceSession(model, options, providers=list(dict.fromkeys([provider, cpu])))
-        # onnxruntime's exceptions share no base but Exception.
-        except Exception as error:
-            if provider == cpu:
-                raise PoseError(f"{_broken_file(Path(path), len(model))} onnxruntime says: {error}") from error
-            logger.warning("DWPose cannot use %s: %s", provider, error)
-            continue
-        if session.get_providers()[0] == provider:
-            break
-    if provider == cpu and wanted != [cpu]:
-        logger.warning("DWPose runs on the CPU: onnxruntime offers %s, and none of them but the CPU works.", available)
-    return session
-
-
-# ---- the files ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """A published file: names under which it is known, best first, and the size in bytes of the first."""
-
-    names: tuple[str, ...]
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """Where DWPose's two networks lie."""
-
-    person: Path
-    pose: Path
-
-
-PERSON_FILE = ModelFile(
-    ("yolox_l.onnx",), 216_746_733, "7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411"
-)
-# The second name is the 256x192 network; its input size is read from the file.
-POSE_FILE = ModelFile(
-    ("dw-ll_ucoco_384.onnx", "dw-ll_ucoco.onnx"),
-    134_399_116,
-    "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
-)
-LICENCE = "Apache-2.0 by its model page; trained on data sets with terms of their own"
-PAGE = "https://huggingface.co/yzd-v/DWPose"
-
-AUX_PACK = "comfyui_controlnet_aux"
-CKPTS = ("", "yzd-v/DWPose", "hr16/yolox-onnx", "hr16/UnJIT-DWPose")
-# Below a models folder, a custom_nodes folder, a pack's own folder, or ComfyUI's root.
-LAYOUTS = (
-    *CKPTS,
-    "dwpose",
-    "checkpoints",
-    "ckpts/yzd-v/DWPose",
-    "ckpts/hr16/UnJIT-DWPose",
-    "models/dwpose",
-    "models/DWPose",
-    *(f"{pack}/ckpts/{place}" for pack in (AUX_PACK, f"custom_nodes/{AUX_PACK}") for place in CKPTS if place),
-    *(
-        f"{prefix}{place}"
-        for prefix in ("", "custom_nodes/")
-        for place in (
-            "ComfyUI-UniAnimate-W/checkpoints",
-            "UniAnimate/checkpoints",
-            "UniAnimate-DiT/checkpoints",
-            "ComfyUI-MimicMotionWrapper/models/DWPose",
-            "ComfyUI-WanVideoWrapper/unianimate/models/DWPose",
-        )
-    ),
-)
-
-
-def find_models(folders: Sequence[str | Path] = ()) -> ModelFiles:
-    """Find DWPose's two files, also where other packs keep them; every name is matched without regard to case.
-
-    folders: models folders, custom_nodes folders or ComfyUI's root, in order of preference; after them the folder
-    that AUX_ANNOTATOR_CKPTS_PATH names and the one in comfyui_controlnet_aux's config.yaml.
-    Raises FileNotFoundError with the names, sizes, licence and page of what is missing.
-    """
-    roots = [Path(folder) for folder in folders]
-    roots += _auxiliary_folders(roots)
-    places = [place for root in roots for layout in LAYOUTS if (place := _below(root, layout))]
-    found = {file: _first_file(places, file.names) for file in (PERSON_FILE, POSE_FILE)}
-    missing = [f"{file.names[0]} ({file.bytes / 1e6:.0f} MB)" for file, path in found.items() if path is None]
-    if missing:
-        where = str(roots[0]) if roots else "a folder that you name"
-        raise FileNotFoundError(
-            f"DWPose needs {' and '.join(missing)}: download from {PAGE} and put into {where}. Licence: {LICENCE}."
-        )
-    return ModelFiles(found[PERSON_FILE], found[POSE_FILE])
-
-
-def _auxiliary_folders(roots: Iterable[Path]) -> list[Path]:
-    """Folders that the controlnet_aux pack was told to use."""
-    found = []
-    if named := os.environ.get("AUX_ANNOTATOR_CKPTS_PATH"):
-        found.append(Path(named))
-    for root in roots:
-        for pack in (_below(root, AUX_PACK), _below(root, f"custom_nodes/{AUX_PACK}")):
-            config = pack and _below(pack, "config.yaml")
-            text = config.read_text(encoding="utf-8", errors="replace") if config else ""
-            if match := re.search(r"^annotator_ckpts_path:\s*[\"']?([^\"'#\r\n]+)", text, re.MULTILINE):
-                found.append(pack / match[1].strip())
-    return found
-
-
-def _below(folder: Path, path: str) -> Path | None:
-    """``folder/path`` if it is there, its parts matched without regard to case."""
-    for part in filter(None, path.split("/")):
-        exact = folder / part
-        folder = exact if exact.exists() else _named_like(folder, part)
-        if folder is None:
-            return None
-    return folder if folder.exists() else None
-
-
-def _named_like(folder: Path, name: str) -> Path | None:
-    if not folder.is_dir():
+    try:
+        session = onnxruntime.InferenceSession(model, providers=[provider, CPU])
+    except Exception as error:  # onnxruntime's exceptions share no narrower base
+        logger.warning("DWPose cannot use %s: %s", provider, error)
         return None
-    return next((entry for entry in sorted(folder.iterdir()) if entry.name.casefold() == name.casefold()), None)
-
-
-def _first_file(places: Sequence[Path], names: Sequence[str]) -> Path | None:
-    candidates = (_below(place, name) for name in names for place in places if place.is_dir())
-    return next((file for file in candidates if file is not None and file.is_file()), None)
-
-
-def _broken_file(path: Path, size: int) -> str:
-    """A sentence about an ONNX file that does not open."""
-    known = next((file for file in (PERSON_FILE, POSE_FILE) if file.names[0] == path.name.casefold()), None)
-    if known and size != known.bytes:
-        return f"{path} has {size} bytes instead of {known.bytes}: download it again from {PAGE}."
-    return f"{path} ({size} bytes) cannot be opened as an ONNX network."
+    # Where a provider's libraries are missing, onnxruntime takes the CPU without an exception.
+    return session if session.get_providers()[0] == provider else None
