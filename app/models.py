@@ -1,0 +1,186 @@
+"""The weight files of both systems and of the pose detector: names, sizes, licences, pages, and where people have them.
+
+Nothing here opens or fetches a file. Neighbouring packs' folders are searched, never written to
+(peers 3c); names are compared without regard to case, because a pack folder may be lower-case.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One published file.
+
+    name:    as published; shipped workflows and documents use it.
+    part:    what is read from it.
+    folder:  ComfyUI's model folder id it belongs in.
+    licence: what its page and its authors say, in a phrase.
+    page:    where a person can read the terms and fetch it.
+    size:    bytes, where they could be confirmed; sha256 likewise.
+    also:    further folder ids in which people keep it.
+    """
+
+    name: str
+    part: str
+    folder: str
+    licence: str
+    page: str
+    size: int | None = None
+    sha256: str | None = None
+    also: tuple[str, ...] = ()
+
+
+RESEARCH_ONLY = "research and non-commercial use only"
+XDYNA_WEIGHTS = "MIT on the model card, while the README limits its purpose to research"
+UNCONFIRMED = "terms of the weights unconfirmed (code Apache-2.0)"
+
+UNIANIMATE_PAGE = "https://modelscope.cn/models/iic/unianimate"
+XDYNA_PAGE = "https://huggingface.co/Boese0601/X-Dyna"
+DWPOSE_PAGE = "https://huggingface.co/yzd-v/DWPose"
+
+FILES = (
+    ModelFile(
+        "unianimate_16f_32f_non_ema_223000.pth", "UniAnimate UNet", "unianimate", RESEARCH_ONLY, UNIANIMATE_PAGE
+    ),
+    ModelFile(
+        "v2-1_512-ema-pruned.ckpt",
+        "UniAnimate autoencoder",
+        "unianimate",
+        "CreativeML Open RAIL++-M",
+        UNIANIMATE_PAGE,
+        size=5_214_865_159,
+        also=("checkpoints", "vae"),
+    ),
+    ModelFile(
+        "open_clip_pytorch_model.bin",
+        "UniAnimate text and image towers (OpenCLIP ViT-H-14)",
+        "unianimate",
+        "MIT",
+        UNIANIMATE_PAGE,
+        size=3_944_692_325,
+        also=("clip_vision", "text_encoders"),
+    ),
+    ModelFile("unet-checkpoint-epoch-5.ckpt", "X-Dyna UNet", "xdyna", XDYNA_WEIGHTS, XDYNA_PAGE),
+    ModelFile("controlnet-checkpoint-epoch-5.ckpt", "X-Dyna pose ControlNet", "xdyna", XDYNA_WEIGHTS, XDYNA_PAGE),
+    ModelFile(
+        "controlnet-face-checkpoint-epoch-2.ckpt", "X-Dyna face ControlNet", "xdyna", XDYNA_WEIGHTS, XDYNA_PAGE
+    ),
+    ModelFile(
+        "ip-adapter-plus_sd15.bin",
+        "X-Dyna image prompt (IP-Adapter Plus)",
+        "xdyna",
+        "Apache-2.0",
+        "https://huggingface.co/h94/IP-Adapter",
+        also=("ipadapter",),
+    ),
+    ModelFile(
+        "yolox_l.onnx", "person detector", "dwpose", UNCONFIRMED, DWPOSE_PAGE,
+        size=216_746_733, sha256="7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
+    ),
+    ModelFile(
+        "dw-ll_ucoco_384.onnx", "whole-body pose network", "dwpose", UNCONFIRMED, DWPOSE_PAGE,
+        size=134_399_116, sha256="724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+    ),
+    ModelFile(
+        "dw-ll_ucoco.onnx", "whole-body pose network, 256x192", "dwpose", UNCONFIRMED,
+        "https://huggingface.co/hr16/UnJIT-DWPose",
+    ),
+)  # fmt: skip
+
+FOLDERS = ("unianimate", "xdyna", "dwpose")
+"""The model folder ids of our own."""
+
+NEIGHBOURS = (
+    "comfyui_controlnet_aux/ckpts/yzd-v/DWPose",
+    "comfyui_controlnet_aux/ckpts/hr16/UnJIT-DWPose",
+    "ComfyUI-UniAnimate-W/checkpoints",
+)
+"""Folders of other packs, seen from a custom_nodes folder, that hold files of the table (peers 3c)."""
+
+AUX_PACK = "comfyui_controlnet_aux"
+AUX_FOLDERS = ("yzd-v/DWPose", "hr16/UnJIT-DWPose")
+"""Where that pack keeps its files below the folder that its settings name."""
+
+
+def described(name: str) -> ModelFile | None:
+    """The table's row for a file name (any folder before it is ignored), or None."""
+    wanted = PurePosixPath(name.replace("\\", "/")).name.casefold()
+    return next((file for file in FILES if file.name.casefold() == wanted), None)
+
+
+def badge(name: str) -> str:
+    """One line for the place where a file is chosen: the part and the licence; empty for an unknown file."""
+    file = described(name)
+    return f"{file.name}: {file.part}, {file.licence}" if file else ""
+
+
+def missing(name: str, searched: Iterable[Path], put_into: Path) -> str:
+    """The sentence for a file that is not there: what it is, how big, where from, where to, under what terms."""
+    file = described(name)
+    where = ", ".join(str(folder) for folder in searched) or "no folder"
+    if file is None:
+        return f"There is no model file {name!r} in {where}. Put it into {put_into}, or choose another file."
+    size = f", {file.size / 1e6:,.0f} MB" if file.size else ""
+    return (
+        f"{file.name} is missing ({file.part}{size}; licence: {file.licence}). "
+        f"Fetch it from {file.page} and put it into {put_into}. Searched: {where}."
+    )
+
+
+def below(folder: Path, relative: str) -> Path | None:
+    """``folder / relative``, each part matched without regard to case; None where it is not there.
+
+    A path that would lead out of the folder (``..``, absolute, a drive letter) is not there either.
+    """
+    here = folder
+    for part in PurePosixPath(relative.replace("\\", "/")).parts:
+        if part in ("..", "/", "//") or ":" in part:
+            return None
+        exact = here / part
+        if not exact.exists():
+            exact = next((p for p in _entries(here) if p.name.casefold() == part.casefold()), None)
+        if exact is None:
+            return None
+        here = exact
+    return here
+
+
+def find(name: str, folders: Iterable[Path]) -> Path | None:
+    """The first file of that name in the folders, without regard to case."""
+    hits = (below(folder, name) for folder in folders)
+    return next((hit for hit in hits if hit is not None and hit.is_file()), None)
+
+
+def neighbours(custom_nodes: Iterable[Path], environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Existing folders of other packs that may hold files of the table, in the order of preference."""
+    roots = list(custom_nodes)
+    found = [below(root, relative) for root in roots for relative in NEIGHBOURS]
+    found += [below(base, folder) for base in _aux_bases(roots, environ) for folder in AUX_FOLDERS]
+    return list(dict.fromkeys(path for path in found if path is not None and path.is_dir()))
+
+
+def _aux_bases(roots: Iterable[Path], environ: Mapping[str, str]) -> Iterator[Path]:
+    """The checkpoint folders that controlnet_aux was told to use, by its variable or its config.yaml."""
+    if environ.get("AUX_ANNOTATOR_CKPTS_PATH"):
+        yield Path(environ["AUX_ANNOTATOR_CKPTS_PATH"])
+    for root in roots:
+        pack = below(root, AUX_PACK)
+        config = pack / "config.yaml" if pack else None
+        if config is None or not config.is_file():
+            continue
+        for line in config.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "annotator_ckpts_path" and value.strip():
+                yield pack / value.split(" #")[0].strip().strip("\"'")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
