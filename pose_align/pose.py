@@ -87,28 +87,12 @@ class PoseSequence:
         return self.scores > threshold
 
 
-def from_coco_wholebody(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """COCO-WholeBody's 133 points in our order, with the neck between the shoulders (UniAnimate spec 9.3).
-
-    points [..., 133, 2] and scores [..., 133] become [..., 134, 2] and [..., 134], dtypes kept. The neck's score
-    is 1 where both shoulders are seen, else 0.
-    """
-    shoulders = list(skeleton.COCO_SHOULDERS)
-    neck = points[..., shoulders, :].mean(axis=-2, keepdims=True)
-    neck_score = (scores[..., shoulders] > VISIBLE).all(axis=-1, keepdims=True).astype(scores.dtype)
-    at = skeleton.COCO_NECK
-    points = np.concatenate([points[..., :at, :], neck, points[..., at:, :]], axis=-2)
-    scores = np.concatenate([scores[..., :at], neck_score, scores[..., at:]], axis=-1)
-    order = list(skeleton.FROM_COCO)
-    return points[..., order, :], scores[..., order]
-
-
 @dataclass(frozen=True)
 class NormalisedPoses:
-    """A clip as UniAnimate aligns and draws it (spec 9.4): fractions of the canvas, literals for what is missing.
+    """A clip as UniAnimate aligns and draws it (spec 9.4): fractions of the canvas, literals for gaps.
 
-    points: float64 [F, 136, 2], the 134 points divided by (width, height) of their canvas, then the middle of the
-            left and of the right foot's toes. A missing point may be the literal (-1, -1).
+    points: float64 [F, 136, 2], the 134 points divided by (width, height) of their canvas, then the middle of
+            the left and of the right foot's toes. A missing point may be the literal (-1, -1).
     seen:   bool [F, 136], the original's ``subset`` widened to all points: score above 0.3.
 
     The properties are the original's pose dict, with a frame axis in front.
@@ -148,8 +132,8 @@ MISSING = -1.0
 def normalise(poses: PoseSequence) -> NormalisedPoses:
     """The original's pose dict of every frame (UniAnimate spec 9.4).
 
-    Coordinates survive from a score of 0.3 on, a point is seen above it: at exactly 0.3 the literal is not put in,
-    yet nothing is drawn. The toes' middle needs both toes.
+    Coordinates survive from a score of 0.3 on, a point is seen above it: at exactly 0.3 the literal is not
+    put in, yet no body point is drawn. The toes' middle needs both toes.
     """
     points = poses.points / np.asarray(poses.canvas, dtype=np.float64)
     known, seen = poses.scores >= VISIBLE, poses.visible()
