@@ -49,10 +49,12 @@ class UniAnimateConfig:
     concat_dim: int = 8
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dim_mult", tuple(int(m) for m in self.dim_mult))
-        object.__setattr__(self, "attn_scales", tuple(float(s) for s in self.attn_scales))
-        if not self.dim_mult:
-            raise ValueError("dim_mult is empty; give one factor per level, e.g. (1, 2, 4, 4)")
+        for name, kind in (("dim_mult", int), ("attn_scales", float)):
+            object.__setattr__(self, name, _positive_tuple(name, getattr(self, name), kind))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, tuple) and not _is_positive(value, int):
+                raise ValueError(f"{field.name} must be a positive whole number, got {value!r}")
         for width in self.widths:
             if width % NORM_GROUPS or width < self.head_dim:
                 raise ValueError(
@@ -115,3 +117,15 @@ class UniAnimateConfig:
                 raise ValueError(f"{option}={section[option]!r} does not work in UniAnimate; use {works}")
         kept = {k: v for k, v in section.items() if k not in DEAD_OPTIONS and k not in FIXED_OPTIONS}
         return cls.from_json(json.dumps(kept))
+
+
+def _is_positive(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool) and value > 0
+
+
+def _positive_tuple(name: str, values: Any, kind: type) -> tuple:
+    """The values as a tuple of one type (JSON gives lists, and 1 for 1.0)."""
+    is_list = isinstance(values, list | tuple) and len(values) > 0
+    if not is_list or not all(_is_positive(value, (int, kind)) for value in values):
+        raise ValueError(f"{name} must be a list of positive numbers, got {values!r}")
+    return tuple(kind(value) for value in values)

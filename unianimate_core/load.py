@@ -1,0 +1,38 @@
+"""A checkpoint file to a network that is ready to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..video_core.weights import load_exactly, open_checkpoint, read_config
+from .config import UniAnimateConfig
+from .keys import RELEASE_FILE, network_tensors
+from .unet import UniAnimateUNet
+
+
+def load_unet(
+    path: str | os.PathLike[str], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> UniAnimateUNet:
+    """The network of a checkpoint (.safetensors, .pth, .ckpt, .pt, .bin), in eval mode, without gradients.
+
+    dtype: of the weights, and so of the computation; None = the file's, float32 where it mixes several.
+    A file may carry its architecture as metadata ``config`` (``UniAnimateConfig.to_json``); without it, it is
+    the release's. Memory: the network and an eighth of the file. Raises CheckpointError with a sentence for
+    another model's file, for names or shapes that do not fit, for fp8, damaged or unsafe files.
+    """
+    checkpoint = open_checkpoint(path)
+    tensors = network_tensors(checkpoint)
+    with torch.device("meta"):
+        unet = UniAnimateUNet(read_config(checkpoint, UniAnimateConfig()))
+    load_exactly(unet, tensors, source=f"UniAnimate ({RELEASE_FILE})", dtype=dtype or _common_dtype(tensors))
+    return unet.eval().requires_grad_(False).to(device)
+
+
+def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype | None:
+    """None where all tensors have one dtype, else float32: layers of two dtypes cannot follow each other."""
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.dtype.is_floating_point}
+    return None if len(dtypes) == 1 else torch.float32

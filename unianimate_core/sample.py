@@ -1,0 +1,141 @@
+"""Sampling a clip of any length: in one piece, by overlapping windows, or segment after segment (spec 2.5,
+2.6, 6).
+
+The networks stand behind callables, so that everything here works on any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..video_core.guidance import guided
+from ..video_core.samplers import OnStep, sample
+from ..video_core.schedule import Schedule, strided_timesteps, zero_terminal_snr_schedule
+from ..video_core.windows import Fuse, WindowDenoiser, Windows, anchored_windows, windowed
+from .unet import Conditions, UniAnimateUNet
+
+Mode = Literal["short", "windows", "continuation"]
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How a clip is denoised; the defaults are the published ones.
+
+    steps: 30 gives 31 evaluations (spec 5). guidance: 2.5; 1 or None runs the conditional branch alone.
+    mode: "short", all frames in one piece; "windows", overlapping windows averaged in every step;
+    "continuation", segments of at most ``window`` frames, each continuing the last frame of the one before.
+    window, overlap: frames of a window or segment, and frames that neighbouring windows share.
+    batch: windows per call of the network. fuse: "uniform" as published, or "pyramid".
+    together: both branches of guidance in one call, which is faster and takes more memory.
+    """
+
+    steps: int = 30
+    guidance: float | None = 2.5
+    mode: Mode = "short"
+    window: int = 32
+    overlap: int = 8
+    batch: int = 1
+    fuse: Fuse = "uniform"
+    together: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("short", "windows", "continuation"):
+            raise ValueError(f"The mode is 'short', 'windows' or 'continuation'; {self.mode!r} was given.")
+
+    @property
+    def guided(self) -> bool:
+        """Whether the unconditional branch is needed. F: the original cannot run long clips without it."""
+        return self.guidance is not None and self.guidance != 1
+
+    def windows(self, frames: int) -> Windows:
+        """The windows of every step of a clip, or of a segment, that is sampled in one run."""
+        if self.mode == "windows":
+            return anchored_windows(frames, self.window, self.overlap)
+        return [list(range(frames))]
+
+
+def branch_denoiser(
+    network: UniAnimateUNet, branches: Sequence[Conditions], together: bool
+) -> WindowDenoiser:
+    """The network under the conditions (uncond, cond), or (cond,), of one clip, as a denoiser of its
+    windows.
+    """
+
+    def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
+        told = [branch.windows(windows) for branch in branches]
+        if together:
+            return network.denoise_branches(latents, t, told)
+        return torch.stack([network.denoise(latents, t, conditions) for conditions in told])
+
+    return denoise
+
+
+def sample_clip(
+    denoise: WindowDenoiser,
+    noise: Tensor,
+    settings: SampleSettings,
+    *,
+    schedule: Schedule | None = None,
+    on_step: OnStep | None = None,
+    on_window: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Latents [1, c, F, h, w] of noise [1, c, F, h, w], F >= 1, float32 on the noise's device.
+
+    denoise: gives (uncond, cond) where the settings are guided, else (cond,). A clip that is no longer than a
+    window is one window in natural order. Callbacks: see ``samplers.sample`` and ``windows.windowed``.
+    """
+    windows = settings.windows(noise.shape[2])
+    predict = windowed(
+        denoise, lambda t: windows, batch=settings.batch, fuse=settings.fuse, on_window=on_window
+    )
+    if settings.guided:
+        predict = guided(predict, settings.guidance)
+    schedule = schedule or zero_terminal_snr_schedule()
+    timesteps = strided_timesteps(settings.steps, schedule.train_steps)
+    return sample(predict, noise, schedule, timesteps, on_step=on_step)
+
+
+def segments(frames: int, size: int) -> list[range]:
+    """Frames of each segment of a chained clip: the first is the last of the segment before (spec 2.6).
+
+    As few segments of at most ``size`` frames as there can be, of lengths that differ by one at most,
+    because the network was trained on 16 and 32 frames and not on the few that a last segment would
+    otherwise get.
+    """
+    if frames < 1:
+        raise ValueError(f"A clip has at least one frame; {frames} was given.")
+    if size < 2:
+        raise ValueError(
+            f"A segment continues the frame before it, so it has at least 2 frames; {size} was given."
+        )
+    count = max(1, -(-(frames - 1) // (size - 1)))
+    seams = [(frames - 1) * k // count for k in range(count + 1)]
+    return [range(first, last + 1) for first, last in zip(seams, seams[1:], strict=False)]
+
+
+def continued(
+    sample_segment: Callable[[range, Tensor | None], Tensor],
+    picture_of: Callable[[Tensor], Tensor],
+    frames: int,
+    size: int,
+    first_frame: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """A clip of any length, segment after segment, each from the last frame of the one before (spec 2.6).
+
+    sample_segment(frames of the segment, picture that its frame 0 continues or None) -> latents [1, c, f,
+    h, w]. picture_of(latents [1, c, 1, h, w]) -> that picture, in whatever form sample_segment takes it.
+    first_frame: a picture that the first segment continues, if any. Yields each segment's new latents as
+    soon as they are sampled, [1, c, f, h, w] and from the second on [1, c, f - 1, h, w]: the frame that two
+    segments share comes once. What was yielded before an error stays valid.
+    """
+    picture = first_frame
+    for number, segment in enumerate(segments(frames, size)):
+        latents = sample_segment(segment, picture)
+        yield latents[:, :, 1:] if number else latents
+        if segment[-1] < frames - 1:
+            picture = picture_of(latents[:, :, -1:])
