@@ -69,11 +69,15 @@ class Ratio:
     frame: int | None = None
     clamped: bool = False
 
-    def __str__(self) -> str:
-        origin = self.source.value + (", clamped" if self.clamped else "")
+    @property
+    def origin(self) -> str:
+        """Source and frame in words."""
         if self.source is Source.MEASURED:
-            origin += " over all frames (median)" if self.frame is None else f" in frame {self.frame}"
-        return f"{self.name:<16} {self.value:7.3f}  {origin}"
+            return "measured, median of frames" if self.frame is None else f"measured in frame {self.frame}"
+        return self.source.value + (", clamped" if self.clamped else "")
+
+    def __str__(self) -> str:
+        return f"{self.name:<16} {self.value:7.3f}  {self.origin}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,10 @@ class Shift:
     y: float
     anchor: tuple[str, ...]
     frame: int
+
+    def __str__(self) -> str:
+        anchor = " and ".join(self.anchor) or "nothing that both show"
+        return f"shift ({self.x:+.3f}, {self.y:+.3f}) by {anchor} of frame {self.frame}"
 
 
 @dataclass(frozen=True)
@@ -113,9 +121,7 @@ class AlignmentReport:
 
     def text(self) -> str:
         """One line for every number."""
-        anchor = " and ".join(self.shift.anchor) or "nothing that both show"
-        shift = f"shift ({self.shift.x:+.3f}, {self.shift.y:+.3f}) by {anchor} of frame {self.shift.frame}"
-        return "\n".join([f"alignment: {self.fidelity}", *map(str, self.ratios), shift])
+        return "\n".join([f"alignment: {self.fidelity}", *map(str, (*self.ratios, self.shift))])
 
     def as_dict(self) -> dict:
         """The same for a script: plain numbers and strings that ``json`` takes."""

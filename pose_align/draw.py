@@ -220,6 +220,7 @@ REPORT_COLOURS = {
 }
 CLAMPED_COLOUR = (255, 110, 90)
 REFERENCE_COLOUR = (95, 95, 105)
+TITLE_COLOUR = (255, 255, 255)
 _TEXT_WIDTH, _MARGIN = 430, 12
 
 
@@ -235,15 +236,24 @@ def draw_report(report: AlignmentReport, height: int = 640) -> np.ndarray:
     _draw_figure(before, report.driving, colours, 2)
     _draw_figure(after, report.reference, grey, 7)
     _draw_figure(after, report.aligned, colours, 2)
-    _write(before, "driving", 0, (255, 255, 255))
-    _write(after, "aligned on reference", 0, (255, 255, 255))
+    _write(before, "driving", 0, TITLE_COLOUR)
+    _write(after, "aligned, on the reference", 0, TITLE_COLOUR)
+    return np.concatenate([before, after, _table(report, height)], axis=1)
+
+
+def _table(report: AlignmentReport, height: int) -> np.ndarray:
+    """The numbers in columns, as ``AlignmentReport.text`` has them in lines."""
     table = np.zeros((height, _TEXT_WIDTH, 3), np.uint8)
-    lines = report.text().splitlines()
-    shown = [(255, 255, 255), *map(_report_colour, report.ratios), (255, 255, 255)]
+    lines = [((f"alignment: {report.fidelity}",), TITLE_COLOUR)]
+    lines += [
+        ((ratio.name, f"{ratio.value:.3f}", ratio.origin), _report_colour(ratio)) for ratio in report.ratios
+    ]
+    lines += [((str(report.shift),), TITLE_COLOUR)]
     step = min(26.0, (height - 2 * _MARGIN) / len(lines))
-    for number, (line, colour) in enumerate(zip(lines, shown, strict=True)):
-        _write(table, line, number, colour, step)
-    return np.concatenate([before, after, table], axis=1)
+    for number, (cells, colour) in enumerate(lines):
+        for cell, left in zip(cells, (0, 140, 200), strict=False):
+            _write(table, cell, number, colour, step, left)
+    return table
 
 
 def _report_colour(ratio: Ratio) -> tuple[int, int, int]:
@@ -270,6 +280,13 @@ def _draw_figure(
             cv2.line(panel, _cell(points[first]), _cell(points[second]), colour, thickness, cv2.LINE_AA)
 
 
-def _write(panel: np.ndarray, text: str, line: int, colour: tuple[int, int, int], step: float = 26.0) -> None:
-    at = (_MARGIN, _MARGIN + int((line + 0.7) * step))
+def _write(
+    panel: np.ndarray,
+    text: str,
+    line: int,
+    colour: tuple[int, int, int],
+    step: float = 26.0,
+    left: int = 0,
+) -> None:
+    at = (_MARGIN + left, _MARGIN + int((line + 0.7) * step))
     cv2.putText(panel, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)
