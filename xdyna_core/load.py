@@ -1,0 +1,340 @@
+"""Loading X-Dyna's networks from whatever files hold their parts (X-Dyna spec 2.1, 6, 7, 12).
+
+The original starts from one file that its release does not contain. Here any set of files will do whose
+union covers the UNet: each is renamed to the published names by its own convention, later files win, and
+what is missing is named together with the file that should supply it. Nothing in a file is executed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..video_core.weights import (
+    Checkpoint,
+    CheckpointError,
+    Renamed,
+    Tensors,
+    load_exactly,
+    open_checkpoint,
+    read_config,
+    source_of,
+)
+from . import keys
+from .config import ControlNetConfig, ResamplerConfig, XDynaConfig
+from .controlnet import ControlNet
+from .image_prompt import Resampler
+from .motion import position_table
+from .unet import XDynaUNet
+
+StrPath = str | os.PathLike[str]
+
+DIFFUSERS_FILES = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.fp16.bin",
+)
+"""What a diffusers folder calls its weights, the preferred first."""
+
+SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin")
+
+
+@dataclass(frozen=True)
+class Telltale:
+    """A tensor whose second dimension shows the family of a model.
+
+    attribute: of the config, the right value; kinds: what other values stand for; instead: what to give.
+    """
+
+    pattern: re.Pattern[str]
+    attribute: str
+    kinds: Mapping[int, str]
+    instead: str
+
+
+TELLTALES = (
+    Telltale(
+        re.compile(r"^conv_in\.weight$"),
+        "in_channels",
+        {9: "an inpainting model", 8: "a picture-editing model (InstructPix2Pix)"},
+        "an ordinary SD1.5 model",
+    ),
+    Telltale(
+        re.compile(r"\.attn2\.to_[kv](_ip)?\.weight$"),
+        "cross_attention_dim",
+        {1024: "made for SD2", 1280: "made for the SDXL refiner", 2048: "made for SDXL"},
+        "the file for SD1.5",
+    ),
+    Telltale(
+        re.compile(r"\.pos_encoder\.pe$"),
+        "motion_max_frames",
+        {32: "an AnimateDiff v2 or v3 motion module"},
+        "version 1 (mm_sd_v15)",
+    ),
+)
+
+CONTROLS = {3: "a pose ControlNet", 6: "X-Dyna's face ControlNet (local and global map)"}
+
+LISTED = 3
+"""Names that an error shows of each group."""
+
+
+def load_unet(paths: Sequence[StrPath], *, dtype: torch.dtype | None = None) -> XDynaUNet:
+    """X-Dyna's UNet from files that together hold it; later files win.
+
+    paths: any of a full X-Dyna checkpoint; an SD1.5 base (diffusers folder, diffusers or LDM single file);
+        an AnimateDiff v1 motion module; an IP-Adapter-plus; the X-Dyna checkpoint over them.
+    dtype: of all weights; None takes that of the file which supplies ``conv_in``.
+    Returns the network in eval mode, without gradients, on the CPU.
+    Raises CheckpointError with a sentence: a file of another family, a part that no file supplies.
+    """
+    if not paths:
+        raise CheckpointError("No file was given for the X-Dyna UNet; give its checkpoint, or its parts.")
+    files = [open_checkpoint(weights_file(path, "unet")) for path in paths]
+    config = _unet_config(files)
+    with torch.device("meta"):
+        net = XDynaUNet(config)
+    expected = net.state_dict()
+    whole = _complete([_unet_part(file, config, expected) for file in files], expected)
+    dtype = dtype or whole["conv_in.weight"].dtype
+    load_exactly(net, whole, source="the X-Dyna UNet", dtype=dtype)
+    return net.eval().requires_grad_(False)
+
+
+def load_controlnet(path: StrPath, channels: int = 3, *, dtype: torch.dtype | None = None) -> ControlNet:
+    """A ControlNet for pose (3 channels) or face (6), in diffusers' or LDM's names, .ckpt or safetensors.
+
+    Raises CheckpointError with a sentence for a file that is no ControlNet, or one of other channels.
+    """
+    file = open_checkpoint(weights_file(path))
+    names = _cleaned_names(file)
+    _refuse_strangers(file, names)
+    if not any(keys.CONTROLNET.search(name) for name in names):
+        raise CheckpointError(
+            f"{file.source} is not a ControlNet: its keys are {_some(list(names))}. "
+            f"Give {CONTROLS.get(channels, 'a ControlNet')}."
+        )
+    config = read_config(file, ControlNetConfig(conditioning_channels=channels))
+    part = Renamed(file, _controlnet_names(names, config))
+    _refuse_other_families(part, config)
+    _refuse_other_channels(part, channels)
+    with torch.device("meta"):
+        net = ControlNet(config)
+    load_exactly(net.net, part, source=CONTROLS.get(channels, "a ControlNet"), dtype=dtype)
+    return net.eval().requires_grad_(False)
+
+
+def load_resampler(path: StrPath, *, dtype: torch.dtype | None = None) -> Resampler:
+    """The Resampler of an IP-Adapter-plus file (.bin or safetensors; its ``image_proj``), or of its own file.
+
+    Raises CheckpointError with a sentence for an IP-Adapter of another kind.
+    """
+    file = open_checkpoint(weights_file(path))
+    names = _cleaned_names(file)
+    _refuse_strangers(file, names)
+    config = read_config(file, ResamplerConfig())
+    with torch.device("meta"):
+        net = Resampler(config)
+    part = Renamed(file, _inside(names, "image_proj.") or names)
+    load_exactly(net, part, source="IP-Adapter-plus for SD1.5 (ip-adapter-plus_sd15)", dtype=dtype)
+    return net.eval().requires_grad_(False)
+
+
+def weights_file(path: StrPath, subfolder: str | None = None) -> Path:
+    """A file itself; of a folder its diffusers weights (in ``subfolder``, where it is), or its only file."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    folder = path / subfolder if subfolder and (path / subfolder).is_dir() else path
+    for name in DIFFUSERS_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    if len(found) != 1:
+        listed = f" ({_some([file.name for file in found])})" if found else ""
+        raise CheckpointError(f"{folder} is a folder with {len(found)} weight files{listed}; choose one.")
+    return found[0]
+
+
+class Overlay(Tensors):
+    """Tensors laid over each other: a later layer's tensor hides an earlier one's of the same name."""
+
+    def __init__(self, *layers: Mapping[str, Tensor]) -> None:
+        self._layers = layers
+        self._holder = {name: layer for layer in layers for name in layer}
+        self.source = ", ".join(dict.fromkeys(source_of(x) for x in layers if isinstance(x, Tensors)))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._holder[name][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._holder)
+
+    def __len__(self) -> int:
+        return len(self._holder)
+
+    def release(self) -> None:
+        for layer in self._layers:
+            if isinstance(layer, Tensors):
+                layer.release()
+
+
+# ---- the UNet ------------------------------------------------------------------------------------------
+
+
+def _unet_config(files: Sequence[Checkpoint]) -> XDynaConfig:
+    """The architecture that a file's metadata describes, else the release's."""
+    described = {read_config(file, XDynaConfig()) for file in files if "config" in file.metadata}
+    if len(described) > 1:
+        raise CheckpointError(
+            f"{', '.join(file.source for file in files)} are parts of networks of different sizes; "
+            "give parts that belong together."
+        )
+    return described.pop() if described else XDynaConfig()
+
+
+def _unet_part(file: Checkpoint, config: XDynaConfig, expected: Mapping[str, Tensor]) -> Renamed:
+    """One file under the published names; CheckpointError if it holds anything that the UNet has not."""
+    names = _cleaned_names(file)
+    _refuse_strangers(file, names)
+    part = Renamed(file, _unet_names(file, names, config))
+    unexpected = [name for name in part if name not in expected]
+    if len(unexpected) == len(part):
+        raise CheckpointError(
+            f"{file.source} holds no part of the X-Dyna UNet: its keys are {_some(list(names))}. Give "
+            + "; ".join(group.supplier for group in keys.GROUPS if group.supplier != keys.COMPUTED)
+            + "."
+        )
+    _refuse_other_families(part, config)
+    if unexpected:
+        raise CheckpointError(
+            f"{file.source} holds {len(unexpected)} keys that the X-Dyna UNet does not have "
+            f"({_some(unexpected)}), so it is of another model; choose a file of SD1.5 or X-Dyna."
+        )
+    return part
+
+
+def _unet_names(file: Checkpoint, names: Mapping[str, str], config: XDynaConfig) -> dict[str, str]:
+    """Published name -> the file's, by the convention that the names show; unknown names stay as they are."""
+    # A whole pipeline in one file: its autoencoder and text encoder are not asked for.
+    names = _inside(names, keys.LDM_UNET) or _inside(names, "unet.") or names
+    if any(keys.CONTROLNET.search(name) for name in names):
+        raise CheckpointError(f"{file.source} is a ControlNet, not the UNet; load it as a ControlNet.")
+    if any(name.startswith("input_blocks.") for name in names):
+        modules = keys.ldm_unet_modules(config)
+        return {keys.renamed(name, modules) or name: old for name, old in names.items()}
+    if any(name.startswith("ip_adapter.") for name in names):
+        numbered = keys.ip_adapter_names(config)
+        return {numbered.get(n, n): o for n, o in names.items() if not n.startswith("image_proj.")}
+    if any(".motion_modules." in name and ".temporal_transformer." not in name for name in names):
+        return {ours: old for name, old in names.items() for ours in keys.from_motion_adapter(name)}
+    return dict(names)
+
+
+def _complete(parts: Sequence[Renamed], expected: Mapping[str, Tensor]) -> Overlay:
+    """The union of the parts, with what may be computed; CheckpointError that says who supplies the rest."""
+    given = Overlay(*parts)
+    tables = {
+        name: position_table(*place.shape[1:])
+        for name, place in expected.items()
+        if name.endswith(".pos_encoder.pe") and name not in given
+    }
+    whole = Overlay(tables, *parts, Renamed(given, _copied_queries(given, expected)))
+    missing = [name for name in expected if name not in whole]
+    if missing:
+        raise CheckpointError(f"{given.source}: {_missing_sentence(missing, expected)}")
+    return whole
+
+
+def _copied_queries(given: Overlay, expected: Mapping[str, Tensor]) -> dict[str, str]:
+    """Adapter queries that no file holds start from the frames' own, as the original fills them (spec 2.1).
+
+    Only where the trained output projection is there: without it nothing of the adapter has been given.
+    """
+    copies = {name: name.replace(".to_q_ff.", ".to_q.") for name in expected if ".to_q_ff." in name}
+    return {
+        name: source
+        for name, source in copies.items()
+        if name not in given and source in given and name.replace(".to_q_ff.", ".to_out_ff.") in given
+    }
+
+
+def _missing_sentence(missing: Sequence[str], expected: Mapping[str, Tensor]) -> str:
+    wanted = Counter(keys.group_of(name).name for name in expected)
+    lacking = []
+    for group in keys.GROUPS:
+        names = [name for name in missing if keys.group_of(name) is group]
+        if names:
+            number = f"{len(names)} of {wanted[group.name]} {group.name} keys"
+            lacking.append(f"{number} ({_some(names)}), which come from {group.supplier}")
+    return f"this does not make a whole X-Dyna UNet. Missing: {'; '.join(lacking)}. Add the files named."
+
+
+# ---- ControlNets ---------------------------------------------------------------------------------------
+
+
+def _controlnet_names(names: Mapping[str, str], config: ControlNetConfig) -> dict[str, str]:
+    """Published name -> the file's; unknown names stay as they are."""
+    names = _inside(names, keys.LDM_CONTROLNET) or names
+    if not any(name.startswith("input_blocks.") for name in names):
+        return dict(names)
+    modules = keys.ldm_controlnet_modules(config)
+    return {keys.renamed(name, modules) or name: old for name, old in names.items()}
+
+
+# ---- telling files apart -------------------------------------------------------------------------------
+
+
+def _cleaned_names(file: Checkpoint) -> dict[str, str]:
+    """Name without training wrappers -> the file's name."""
+    return {keys.cleaned(name): name for name in file}
+
+
+def _inside(names: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """The names with the prefix, without it; empty where the file has no such section."""
+    return {name.removeprefix(prefix): old for name, old in names.items() if name.startswith(prefix)}
+
+
+def _refuse_strangers(file: Checkpoint, names: Mapping[str, str]) -> None:
+    stranger = keys.stranger_among(names)
+    if stranger:
+        raise CheckpointError(f"{file.source} is {stranger.what}.")
+
+
+def _refuse_other_families(part: Renamed, config: XDynaConfig | ControlNetConfig) -> None:
+    """Models whose names are SD1.5's but whose shapes are not."""
+    for name in part:
+        for telltale in TELLTALES:
+            if not telltale.pattern.search(name):
+                continue
+            shape, wanted = part[name].shape, getattr(config, telltale.attribute)
+            width = shape[1] if len(shape) > 1 else None
+            if width != wanted and width in telltale.kinds:
+                raise CheckpointError(
+                    f"{part.source} is {telltale.kinds[width]}: {name} has {width} where X-Dyna has "
+                    f"{wanted}. Give {telltale.instead}."
+                )
+
+
+def _refuse_other_channels(part: Renamed, channels: int) -> None:
+    """A face ControlNet given for pose, or the other way round."""
+    name = "controlnet_cond_embedding.conv_in.weight"
+    shape = part[name].shape if name in part else ()
+    if len(shape) == 4 and shape[1] != channels:
+        raise CheckpointError(
+            f"{part.source} takes control pictures of {shape[1]} channels "
+            f"({CONTROLS.get(shape[1], 'no ControlNet of X-Dyna')}); {channels} channels were asked for, "
+            f"{CONTROLS.get(channels, 'which none has')}. Choose another file, or load it as what it is."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")

@@ -1,0 +1,173 @@
+"""X-Dyna's UNet: SD1.5's, with motion modules, Dynamics-Adapter and image prompt (X-Dyna spec 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..video_core.attention import sinusoidal_embedding
+from .blocks import DownBlock, MidBlock, UpBlock
+from .config import XDynaConfig
+from .image_prompt import ContextKV
+from .resnet import FrameConv
+from .transformer import FULL, Strengths
+
+
+@dataclass(frozen=True)
+class ProjectedContext:
+    """Keys and values of a context for every attention layer: a list per block, ordered down, mid, up."""
+
+    blocks: tuple[list[ContextKV], ...]
+
+    def rows(self, rows: list[int]) -> ProjectedContext:
+        """The chosen batch rows, see ``ContextKV.rows``."""
+        return ProjectedContext(tuple([kv.rows(rows) for kv in block] for block in self.blocks))
+
+
+class TimestepEmbedding(nn.Module):
+    """lin2(SiLU(lin1(sincos(t))))."""
+
+    def __init__(self, channels: int, time_dim: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(channels, time_dim)
+        self.linear_2 = nn.Linear(time_dim, time_dim)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """t: [b] -> [b, time_dim] in the weights' dtype; the sinusoids are computed in float32."""
+        wave = sinusoidal_embedding(t, self.linear_1.in_features).to(self.linear_1.weight.dtype)
+        return self.linear_2(F.silu(self.linear_1(wave)))
+
+
+class XDynaUNet(nn.Module):
+    """The network with the published names: 1326 at full size, 40 of them position buffers."""
+
+    def __init__(self, config: XDynaConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, levels = config.block_out_channels, len(config.block_out_channels)
+        self.conv_in = FrameConv(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
+        self.down_blocks = nn.ModuleList(
+            DownBlock(
+                widths[max(i - 1, 0)],
+                widths[i],
+                config,
+                attention=config.attention_levels[i],
+                downsample=i < levels - 1,
+            )
+            for i in range(levels)
+        )
+        self.mid_block = MidBlock(widths[-1], config)
+        self.up_blocks = nn.ModuleList(
+            UpBlock(
+                _up_inputs(config, i),
+                widths[i],
+                config,
+                attention=config.attention_levels[i],
+                upsample=i > 0,
+            )
+            for i in reversed(range(levels))
+        )
+        # (K, X-Dyna spec 11.1) statistics over all frames, as in the resnets.
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
+        self.conv_out = FrameConv(widths[0], config.out_channels, 3, padding=1)
+
+    def project_context(self, context: Tensor) -> ProjectedContext:
+        """Keys and values of context [b, text tokens + image tokens, dim], the image tokens last.
+
+        (F) The original accepts 77 text tokens only; here any positive multiple of 77 may be text, which
+        is what a long prompt encoded in pieces gives. Raises ValueError for other counts.
+        """
+        text_length = context.shape[1] - self.config.image_tokens
+        if text_length <= 0 or text_length % self.config.text_tokens:
+            raise ValueError(
+                f"The context has {context.shape[1]} tokens. X-Dyna takes {self.config.text_tokens} text tokens, "
+                f"or a multiple, then {self.config.image_tokens} image tokens, concatenated."
+            )
+        text, image = context[:, :text_length], context[:, text_length:]
+        blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
+        return ProjectedContext(tuple(block.project(text, image) for block in blocks))
+
+    def forward(
+        self,
+        sample: Tensor,
+        t: Tensor | float,
+        context: Tensor | ProjectedContext,
+        down_residuals: Sequence[Tensor] | None = None,
+        mid_residual: Tensor | None = None,
+        *,
+        strengths: Strengths = FULL,
+    ) -> Tensor:
+        """The predicted noise, [b, c, 1 + f, h, w] like the sample; that of frame 0 means nothing.
+
+        sample:  latents [b, c, 1 + f, h, w], scaled by 0.18215; frame 0 is the clean reference, 1 <= f <= 24.
+        t:       timestep, a number or [b]; the same for all frames.
+        context: [b, text + image tokens, dim], or what ``project_context`` made of it once per clip.
+        down_residuals, mid_residual: of the ControlNets, one per skip [b, c, 1 + f or f, h, w] and one for
+            the middle; those with f frames belong to frames 1 and later. Both or neither.
+        strengths: of the two adapters, for this call.
+        Raises ValueError, with a sentence, for shapes the network cannot take.
+        """
+        self._check(sample, down_residuals, mid_residual)
+        projected = self.project_context(context) if isinstance(context, Tensor) else context
+        levels = len(self.down_blocks)
+        time = self.time_embedding(torch.as_tensor(t, device=sample.device).expand(len(sample)))
+        x = self.conv_in(sample)
+        skips = [x]
+        for block, kv in zip(self.down_blocks, projected.blocks[:levels], strict=True):
+            x, made = block(x, time, kv, strengths)
+            skips += made
+        x = self.mid_block(x, time, projected.blocks[levels], strengths)
+        if down_residuals is not None and mid_residual is not None:
+            # After all down blocks have run: the residuals do not touch the way down.
+            skips = [_with_residual(s, r) for s, r in zip(skips, down_residuals, strict=True)]
+            x = _with_residual(x, mid_residual)
+        for block, kv in zip(self.up_blocks, projected.blocks[levels + 1 :], strict=True):
+            used = [skips.pop() for _ in block.resnets]
+            size = tuple(skips[-1].shape[-2:]) if skips else None
+            x = block(x, time, kv, strengths, used, size)
+        return self.conv_out(F.silu(self.conv_norm_out(x)))
+
+    def _check(
+        self, sample: Tensor, down_residuals: Sequence[Tensor] | None, mid_residual: Tensor | None
+    ) -> None:
+        if sample.ndim != 5 or sample.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"X-Dyna takes latents [batch, {self.config.in_channels}, 1 + frames, height, width]; "
+                f"got {list(sample.shape)}."
+            )
+        frames, longest = sample.shape[2] - 1, self.config.motion_max_frames
+        if not 1 <= frames <= longest:
+            raise ValueError(
+                f"A window of {frames} frames beside the reference was given; X-Dyna's motion modules know "
+                f"1 to {longest}. Use context windows of at most {longest} frames (the original's have 16)."
+            )
+        expected = (self.config.layers_per_block + 1) * len(self.down_blocks)
+        if (down_residuals is None) != (mid_residual is None):
+            raise ValueError("Give ControlNet residuals for the skips and the middle, or for neither.")
+        if down_residuals is not None and len(down_residuals) != expected:
+            raise ValueError(
+                f"{len(down_residuals)} ControlNet residuals were given for {expected} skips; "
+                "the ControlNet is of another architecture than the UNet."
+            )
+
+
+def _up_inputs(config: XDynaConfig, level: int) -> list[int]:
+    """Input widths of an up block's resnets: what comes from below, beside the skips in reverse order."""
+    widths, layers = config.block_out_channels, config.layers_per_block
+    below = widths[min(level + 1, len(widths) - 1)]
+    came = [below] + [widths[level]] * layers
+    skips = [widths[level]] * layers + [widths[max(level - 1, 0)]]
+    return [a + b for a, b in zip(came, skips, strict=True)]
+
+
+def _with_residual(x: Tensor, residual: Tensor) -> Tensor:
+    """x + residual; a residual without the reference frame is added to the later frames alone."""
+    untouched = x.shape[2] - residual.shape[2]
+    if untouched == 0:
+        return x + residual
+    return torch.cat([x[:, :, :untouched], x[:, :, untouched:] + residual], dim=2)
