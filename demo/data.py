@@ -73,8 +73,11 @@ class _Endless(IterableDataset):
             seed += step
 
 
-def batches(draw, batch: int, first_seed: int, workers: int = 1) -> Iterator[object]:
-    """Endless batches of ``draw(seed)`` results (tensors or dicts of tensors), drawn in other processes."""
+def batches(draw, batch: int | None, first_seed: int, workers: int = 1) -> Iterator[object]:
+    """Endless ``draw(seed)`` results (tensors or dicts of tensors), drawn in other processes.
+
+    ``batch`` of them are stacked, or each is a batch by itself where that is None.
+    """
     import cv2
 
     cv2.setNumThreads(1)
