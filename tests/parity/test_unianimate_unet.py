@@ -24,7 +24,7 @@ def network(file: str) -> UniAnimateUNet:
 
 
 def arguments(golden: Golden, case: str) -> tuple[Tensor, Tensor, dict[str, Tensor], str]:
-    """(x, t, conditions, name of the output) of a case: tensors of its own, ``<case>.x``, or the common ones."""
+    """(x, t, conditions, name of the output) of a case, from ``<case>.x`` and so on or the common tensors."""
     own = f"{case}.out" in golden
     prefix = f"{case}." if own else ""
     conditions = {name: golden[prefix + name] for name in golden.meta["cases"][case]}
