@@ -167,6 +167,42 @@ def read_config(tensors: Mapping[str, Tensor], default: Config, key: str = "conf
         ) from error
 
 
+def find_folder(path: Path, *parts: str) -> Path:
+    """``path`` or the first of its sub-folders ``parts`` that holds a config.json (diffusers' layout)."""
+    for folder in (path, *(path / part for part in parts)):
+        if (folder / "config.json").is_file():
+            return folder
+    raise CheckpointError(
+        f"{path} is not a model folder: there is no config.json in it, nor in {' or '.join(parts)} below it."
+    )
+
+
+def read_folder_config(folder: Path) -> dict[str, Any]:
+    """The object in ``config.json``."""
+    file = folder / "config.json"
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}.") from error
+    if not isinstance(stored, dict):
+        raise CheckpointError(f"{file} should hold a JSON object and holds something else.")
+    return stored
+
+
+def find_weights(folder: Path, *stems: str) -> Path:
+    """The weights in a model folder: safetensors before pickle, full precision before fp16."""
+    names = [
+        f"{stem}{variant}.{kind}"
+        for kind in ("safetensors", "bin")
+        for variant in ("", ".fp16")
+        for stem in stems
+    ]
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{folder} holds none of the files {', '.join(names)}.")
+    return found
+
+
 def load_exactly(
     module: nn.Module,
     tensors: Mapping[str, Tensor],

@@ -1,0 +1,321 @@
+"""Frames to latents and back in chunks: diffusers' AutoencoderKL from the files people have.
+
+Stable Diffusion's KL-f8 autoencoder (UniAnimate spec 7, X-Dyna spec 1.3 and 1.6), or a narrow one that
+carries its architecture and its own latent mean and deviation in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .placement import out_of_memory, smaller_on_oom
+from .weights import (
+    Checkpoint,
+    Renamed,
+    find_folder,
+    find_weights,
+    load_exactly,
+    open_checkpoint,
+    read_config,
+    read_folder_config,
+    under,
+)
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+log = logging.getLogger(__name__)
+
+SOURCE = "a Stable Diffusion 1.5 or 2.1 autoencoder (v2-1_512-ema-pruned.ckpt, or a vae folder)"
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """Architecture, by diffusers' names; the defaults are Stable Diffusion's.
+
+    Sampler units are ``z * scaling_factor``, or per channel ``(z - latents_mean) / latents_std`` where given.
+    sample_size: side in pixels of the tiles that tiled encoding and decoding use.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers_per_block: int = 2
+    norm_num_groups: int = 32
+    sample_size: int = 512
+    scaling_factor: float = 0.18215
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
+
+
+class Vae(nn.Module):
+    """The autoencoder at the layouts of this project; ``network`` is diffusers' AutoencoderKL.
+
+    Results come back as float32 on the device of what was given; the network works where it lies (or on
+    ``device``, for a network that a host keeps only partly there) in its own dtype.
+    """
+
+    def __init__(self, config: VaeConfig) -> None:
+        from diffusers import AutoencoderKL
+
+        super().__init__()
+        levels = len(config.block_out_channels)
+        self.config = config
+        self.factor = 2 ** (levels - 1)
+        self.network = AutoencoderKL(
+            in_channels=config.in_channels,
+            out_channels=config.out_channels,
+            latent_channels=config.latent_channels,
+            block_out_channels=config.block_out_channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            layers_per_block=config.layers_per_block,
+            norm_num_groups=config.norm_num_groups,
+            sample_size=config.sample_size,
+        )
+
+    # ---- units -----------------------------------------------------------------------------------------
+
+    def to_sampler(self, latents: Tensor) -> Tensor:
+        """Unscaled [F, c, h, w] (a LATENT socket's samples) -> float32 sampler units [1, c, F, h, w]."""
+        latents = rearrange(latents.float(), "f c h w -> 1 c f h w")
+        statistics = self._statistics(latents)
+        if statistics is None:
+            return latents * self.config.scaling_factor
+        mean, std = statistics
+        return (latents - mean) / std
+
+    def from_sampler(self, latents: Tensor) -> Tensor:
+        """Sampler units [1, c, F, h, w] -> float32 unscaled [F, c, h, w]."""
+        latents = latents.float()
+        statistics = self._statistics(latents)
+        if statistics is None:
+            latents = latents / self.config.scaling_factor
+        else:
+            mean, std = statistics
+            latents = latents * std + mean
+        return rearrange(latents, "1 c f h w -> f c h w")
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation per channel [1, c, 1, 1, 1], or None where one factor serves all."""
+        given = self.config.latents_mean, self.config.latents_std
+        if None in given:
+            return None
+        mean, std = (rearrange(torch.tensor(v, device=like.device), "c -> 1 c 1 1 1") for v in given)
+        return mean, std
+
+    # ---- frames -> latents -----------------------------------------------------------------------------
+
+    def posterior(self, frames: Tensor, device: torch.device | None = None) -> DiagonalGaussianDistribution:
+        """The distribution of the unscaled latents [F, c, h, w] of frames [F, H, W, 3] in 0..1, in one batch.
+
+        Its log variance is clamped to [-30, 20]. H and W must be multiples of ``factor``.
+        """
+        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+        pixels = rearrange(frames.float() * 2 - 1, "f h w c -> f c h w").to(*self._place(device))
+        moments = self.network.encode(pixels).latent_dist.parameters
+        return DiagonalGaussianDistribution(moments.to(frames.device, torch.float32))
+
+    @torch.no_grad()
+    def encode(
+        self,
+        frames: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        chunk: int = 4,
+        tiled: bool = False,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        """Frames float [F, H, W, 3] in 0..1 -> float32 latents [1, c, F, h, w] in sampler units.
+
+        The posterior is sampled, as both originals do: with ``noise`` [F, c, h, w], or one draw of that shape
+        from the CPU ``generator``. Without either it is the posterior's mean. Raises ValueError for frames
+        that are not RGB or whose sides are not multiples of ``factor``.
+        """
+        self._check_frames(frames)
+        count, height, width = frames.shape[:3]
+        shape = (count, self.config.latent_channels, height // self.factor, width // self.factor)
+        if generator is not None and noise is None:
+            noise = torch.randn(shape, generator=generator)
+        if noise is not None and tuple(noise.shape) != shape:
+            raise ValueError(f"Posterior noise for these frames is {list(shape)}; got {list(noise.shape)}.")
+        self.network.use_tiling = tiled
+        latents: list[Tensor] = []
+        start = 0
+        while start < count:
+            rest = frames[start:]
+            posterior, chunk = smaller_on_oom(lambda n, rest=rest: self.posterior(rest[:n], device), chunk)
+            drawn = posterior.mean
+            if noise is not None:
+                drawn = drawn + posterior.std * noise[start : start + chunk].to(drawn)
+            latents.append(drawn)
+            start += len(drawn)
+        return self.to_sampler(torch.cat(latents))
+
+    def _check_frames(self, frames: Tensor) -> None:
+        channels = self.config.in_channels
+        if frames.ndim != 4 or frames.shape[-1] != channels or not len(frames):
+            raise ValueError(f"Frames should be [frames, height, width, {channels}]; got {list(frames.shape)}.")
+        height, width = frames.shape[1:3]
+        if height % self.factor or width % self.factor:
+            raise ValueError(
+                f"The autoencoder takes sizes that are multiples of {self.factor}; got {width}x{height}. "
+                f"Resize to {width // self.factor * self.factor}x{height // self.factor * self.factor}, say."
+            )
+
+    # ---- latents -> frames -----------------------------------------------------------------------------
+
+    def decode(
+        self, latents: Tensor, *, chunk: int = 2, tiled: bool = False, device: torch.device | None = None
+    ) -> Iterator[Tensor]:
+        """Latents [1, c, F, h, w] in sampler units -> frames float32 [f, H, W, 3] in 0..1, chunk by chunk.
+
+        Out of memory makes the chunks smaller, and at last tiles of each frame (their seams are blended, so
+        the result differs a little; the log says so). Raises ValueError for latents that are not finite.
+        """
+        channels = self.config.latent_channels
+        if latents.ndim != 5 or latents.shape[:2] != (1, channels):
+            raise ValueError(f"Latents should be [1, {channels}, frames, h, w]; got {list(latents.shape)}.")
+        if not latents.isfinite().all():
+            raise ValueError("The latents hold NaN or infinite values; sample again in fp32 or bf16.")
+        return self._decoded(self.from_sampler(latents), chunk, tiled, device)
+
+    @torch.no_grad()
+    def _decoded(
+        self, unscaled: Tensor, chunk: int, tiled: bool, device: torch.device | None
+    ) -> Iterator[Tensor]:
+        while len(unscaled):
+            frames, chunk, tiled = self._decode_some(unscaled, chunk, tiled, device)
+            unscaled = unscaled[len(frames) :]
+            yield frames
+
+    def _decode_some(
+        self, unscaled: Tensor, chunk: int, tiled: bool, device: torch.device | None
+    ) -> tuple[Tensor, int, bool]:
+        """The first chunk's frames, and the chunk size and tiling that memory allowed."""
+        try:
+            frames, chunk = smaller_on_oom(lambda n: self._decode_batch(unscaled[:n], tiled, device), chunk)
+        except RuntimeError as error:
+            if tiled or not out_of_memory(error):
+                raise
+        else:
+            return frames, chunk, tiled
+        log.warning("One frame does not fit into memory; decoding it in blended tiles.")
+        return self._decode_batch(unscaled[:1], True, device), 1, True
+
+    def _decode_batch(self, unscaled: Tensor, tiled: bool, device: torch.device | None) -> Tensor:
+        self.network.use_tiling = tiled
+        raw = self.network.decode(unscaled.to(*self._place(device))).sample
+        frames = (raw.to(unscaled.device, torch.float32) * 0.5 + 0.5).clamp(0, 1)
+        if frames.isnan().any():
+            raise ValueError("The autoencoder gave NaN; run it in fp32 or bf16.")
+        return rearrange(frames, "f c h w -> f h w c")
+
+    def _place(self, device: torch.device | None) -> tuple[torch.device, torch.dtype]:
+        weight = self.network.post_quant_conv.weight
+        return device or weight.device, weight.dtype
+
+
+# ---- files ---------------------------------------------------------------------------------------------
+
+LDM_RULES = (
+    (r"(en|de)coder\.mid_block\.attentions\.0\.group_norm", r"\1coder.mid.attn_1.norm"),
+    (r"(en|de)coder\.mid_block\.attentions\.0\.to_([qkv])\.", r"\1coder.mid.attn_1.\2."),
+    (r"(en|de)coder\.mid_block\.attentions\.0\.to_out\.0", r"\1coder.mid.attn_1.proj_out"),
+    (r"(en|de)coder\.mid_block\.resnets\.0", r"\1coder.mid.block_1"),
+    (r"(en|de)coder\.mid_block\.resnets\.1", r"\1coder.mid.block_2"),
+    (r"encoder\.down_blocks\.(\d+)\.resnets\.(\d+)", r"encoder.down.\1.block.\2"),
+    (r"encoder\.down_blocks\.(\d+)\.downsamplers\.0", r"encoder.down.\1.downsample"),
+    (r"decoder\.up_blocks\.(\d+)\.resnets\.(\d+)", r"decoder.up.\1.block.\2"),
+    (r"decoder\.up_blocks\.(\d+)\.upsamplers\.0", r"decoder.up.\1.upsample"),
+    (r"conv_shortcut", r"nin_shortcut"),
+    (r"conv_norm_out", r"norm_out"),
+)
+"""diffusers' name -> LDM's, but for the order of the decoder's levels, which is reversed."""
+
+OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+"""diffusers' attention names before 0.18, still in most files."""
+
+NOT_THE_NETWORK = ("loss.", "model_ema.", "discriminator.")
+"""What trainers left in published autoencoder files."""
+
+
+def ldm_name(name: str, levels: int) -> str:
+    """LDM's name of a diffusers autoencoder parameter, e.g. decoder.up_blocks.0 -> decoder.up.3."""
+    for pattern, replacement in LDM_RULES:
+        name = re.sub(pattern, replacement, name)
+    return re.sub(r"decoder\.up\.(\d+)", lambda m: f"decoder.up.{levels - 1 - int(m[1])}", name)
+
+
+def load_vae(path: str | os.PathLike[str], dtype: torch.dtype | None = None) -> Vae:
+    """An autoencoder from a file or folder, on the CPU.
+
+    Taken: a whole Stable Diffusion checkpoint (``first_stage_model.…``), an autoencoder file with LDM's or
+    diffusers' names (old and new), a diffusers folder or its parent. Raises CheckpointError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        checkpoint, config = _open_folder(path)
+    else:
+        checkpoint = open_checkpoint(path)
+        config = read_config(checkpoint, VaeConfig())
+    return vae_from_tensors(checkpoint, config, dtype)
+
+
+def vae_from_tensors(
+    tensors: Mapping[str, Tensor], config: VaeConfig, dtype: torch.dtype | None = None
+) -> Vae:
+    """An autoencoder of that architecture with these tensors, whichever of the known namings they have."""
+    with torch.device("meta"):
+        vae = Vae(config)
+    load_exactly(vae.network, _by_our_names(tensors, vae), source=SOURCE, dtype=dtype)
+    return vae.eval().requires_grad_(False)
+
+
+def _by_our_names(tensors: Mapping[str, Tensor], vae: Vae) -> Mapping[str, Tensor]:
+    if any("first_stage_model." in name for name in tensors):
+        tensors = under(tensors, "first_stage_model.")
+    elif all(name.startswith("vae.") for name in tensors):
+        tensors = under(tensors, "vae.")
+    given = {name for name in tensors if not name.startswith(NOT_THE_NETWORK)}
+    levels = len(vae.config.block_out_channels)
+    table = {}
+    for name, place in vae.network.state_dict().items():
+        candidates = (name, ldm_name(name, levels), _old_diffusers_name(name))
+        found = next((candidate for candidate in candidates if candidate in given), None)
+        if found is not None:
+            given.discard(found)
+            table[name] = (found, _as_linear) if place.ndim == 2 else found
+    return Renamed(tensors, table | {name: name for name in given})
+
+
+def _as_linear(weight: Tensor) -> Tensor:
+    """The 1x1 convolutions of LDM's attention are linear layers in diffusers."""
+    return weight.flatten(1) if weight.ndim == 4 else weight
+
+
+def _old_diffusers_name(name: str) -> str:
+    for new, old in OLD_ATTENTION.items():
+        name = name.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
+    return name
+
+
+def _open_folder(path: Path) -> tuple[Checkpoint, VaeConfig]:
+    folder = find_folder(path, "vae")
+    stored = read_folder_config(folder)
+    known = {f.name for f in fields(VaeConfig)} & stored.keys()
+    config = VaeConfig(**{k: tuple(stored[k]) if isinstance(stored[k], list) else stored[k] for k in known})
+    return open_checkpoint(find_weights(folder, "diffusion_pytorch_model")), config
