@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+from xdyna_unianimate.unianimate_core import noise
 from xdyna_unianimate.video_core import guidance, samplers, schedule
 
 from .golden import Golden, cases, count
@@ -74,7 +77,7 @@ def test_single_steps(file_and_index: tuple[str, str]) -> None:
     row, ours = golden.meta["single"][int(index)], our_schedule(golden)
     t, t_next = row["t"], max(row["t"] - row["stride"], 0)
     name = f"single.n{row['ddim_timesteps']}.t{t}."
-    x, v, noise = golden["single.xt"], golden["single.v"], golden[f"{name}eta_noise"]
+    x, v, drawn = golden["single.xt"], golden["single.v"], golden[f"{name}eta_noise"]
 
     x0, eps = samplers.split_prediction(ours, x, v, t)
     golden.check(f"{name}x0", x0)
@@ -83,8 +86,8 @@ def test_single_steps(file_and_index: tuple[str, str]) -> None:
     step = samplers.ddim()(ours, timesteps)
     golden.check(f"{name}xt_prev", step(x, v, timesteps.index(t))[0])
     eta = row["eta_for_xt_prev_eta"]
-    golden.check(f"{name}xt_prev_eta", samplers.ddim_step(ours, x, v, t, t_next, eta=eta, noise=noise)[0])
-    step = samplers.ddim(eta, lambda _: noise)(ours, timesteps)
+    golden.check(f"{name}xt_prev_eta", samplers.ddim_step(ours, x, v, t, t_next, eta=eta, noise=drawn)[0])
+    step = samplers.ddim(eta, lambda _: drawn)(ours, timesteps)
     golden.check(f"{name}xt_prev_eta", step(x, v, timesteps.index(t))[0])
 
 
@@ -102,3 +105,31 @@ def test_guided_toy_loop(file: str, steps: str) -> None:
     timesteps = schedule.strided_timesteps(int(steps), ours.train_steps)
     denoise = guidance.guided(network, toy["guide_scale"])
     golden.check(f"toy.final.n{steps}", samplers.sample(denoise, golden["toy.noise"], ours, timesteps))
+
+
+def prior_names(golden: Golden) -> list[str]:
+    return [name for name in golden.tensors if re.fullmatch(r"prior\.(short|long)_order\.t\d+", name)]
+
+
+@pytest.mark.parametrize(("file", "name"), cases(SYSTEM, FILES, prior_names))
+def test_noise_prior(file: str, name: str) -> None:
+    golden = Golden(SYSTEM, file)
+    _, order, t = name.split(".")
+    base = golden["prior.base_noise"]
+    drawn = noise.ClipDraws(base[:, :, 0], base, golden["prior.offset_noise"])
+    settings = noise.NoiseSettings(prior=int(t[1:]), flow=order.removesuffix("_order"))
+    ours = noise.unified_noise(drawn, golden["prior.ref_latent_one_frame"], our_schedule(golden), settings)
+    golden.check(name, ours.latents)
+
+
+def seeds(golden: Golden) -> list[str]:
+    return sorted({name.split(".")[1] for name in golden.tensors if name.startswith("rng.")})
+
+
+@pytest.mark.parametrize(("file", "seed"), cases(SYSTEM, FILES, seeds))
+def test_order_of_draws(file: str, seed: str) -> None:
+    golden = Golden(SYSTEM, file)
+    shape = golden[f"rng.{seed}.noise_draw"].shape[1:]
+    ours = noise.draw(int(seed.removeprefix("seed")), tuple(shape), "original")
+    golden.check(f"rng.{seed}.vae_posterior_draw", ours.posterior, rule="exact")
+    golden.check(f"rng.{seed}.noise_draw", ours.base, rule="exact")
