@@ -1,6 +1,7 @@
-"""Train the demo's networks on drawn puppets: ``python -m xdyna_unianimate.demo.train autoencoder|unianimate|xdyna``.
+"""Train the demo's networks on drawn puppets.
 
-The classes are the project's own, only narrow; the shipped weights came from these commands.
+``python -m xdyna_unianimate.demo.train autoencoder|unianimate|xdyna``. The classes are the project's own,
+only narrow; the shipped weights came from these commands.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def train_autoencoder(folder: Path, plan: Plan, report: Report) -> Vae:
 
 @torch.no_grad()
 def with_latent_statistics(vae: Vae, pictures: int = 256) -> Vae:
-    """Measure each latent channel's mean and deviation, which bring sampler units to mean 0 and deviation 1."""
+    """Measure each latent channel's mean and deviation, so that sampler units have mean 0, deviation 1."""
     frames = np.stack([draw_picture(seed) for seed in range(pictures)])
     latents = vae.encode(torch.from_numpy(frames).float() / 255, chunk=16) / vae.config.scaling_factor
     statistics = {
@@ -90,7 +91,7 @@ class UniAnimateWithVision(nn.Module):
         self.vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION))
 
     def embed(self, pictures: Tensor) -> Tensor:
-        """[b, 1, d] of pictures float [b, 3, H, W] in 0..1, resized without cropping (UniAnimate spec 2.1)."""
+        """[b, 1, d] of pictures float [b, 3, H, W] in 0..1, uncropped (UniAnimate spec 2.1)."""
         small = F.interpolate(pictures, (224, 224), mode="bilinear", antialias=True)
         mean, std = (torch.tensor(v)[:, None, None] for v in (VIT_MEAN, VIT_STD))
         return self.vision((small - mean) / std).image_embeds[:, None]
@@ -121,7 +122,7 @@ def _draw_batch(seed: int, style: object) -> dict[str, Tensor]:
 
 
 def _resize(pictures: np.ndarray) -> np.ndarray:
-    """uint8 [n, H, W, 3] brought to the demo's canvas the way pose pictures are read (UniAnimate spec 2.1)."""
+    """uint8 [n, H, W, 3] at the demo's size, as pose pictures are read (UniAnimate spec 2.1)."""
     from PIL import Image
 
     return np.stack([np.asarray(Image.fromarray(p).resize(CANVAS, Image.BILINEAR)) for p in pictures])

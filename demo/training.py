@@ -21,7 +21,7 @@ STATE_EVERY_SECONDS = 60
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast: ``iterations`` fixes the cosine, so that the same plan gives the same weights."""
+    """How long and how fast: ``iterations`` fixes the cosine: the same plan gives the same weights."""
 
     iterations: int
     learning_rate: float = 1e-3
