@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
-from ..video_core.weights import load_exactly, open_checkpoint, read_config
+from ..video_core.weights import common_dtype, load_exactly, open_checkpoint, read_config
 from .config import UniAnimateConfig
 from .keys import RELEASE_FILE, network_tensors
 from .unet import UniAnimateUNet
@@ -28,11 +26,5 @@ def load_unet(
     tensors = network_tensors(checkpoint)
     with torch.device("meta"):
         unet = UniAnimateUNet(read_config(checkpoint, UniAnimateConfig()))
-    load_exactly(unet, tensors, source=f"UniAnimate ({RELEASE_FILE})", dtype=dtype or _common_dtype(tensors))
+    load_exactly(unet, tensors, source=f"UniAnimate ({RELEASE_FILE})", dtype=dtype or common_dtype(tensors))
     return unet.eval().requires_grad_(False).to(device)
-
-
-def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype | None:
-    """None where all tensors have one dtype, else float32: layers of two dtypes cannot follow each other."""
-    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.dtype.is_floating_point}
-    return None if len(dtypes) == 1 else torch.float32

@@ -270,6 +270,12 @@ def save_checkpoint(
     return path
 
 
+def common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    """The one dtype of all floating tensors, else float32: layers of two dtypes cannot follow each other."""
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.dtype.is_floating_point}
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+
 def source_of(tensors: Mapping[str, Tensor]) -> str:
     """What to call these tensors in an error."""
     return getattr(tensors, "source", Tensors.source)
