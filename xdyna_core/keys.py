@@ -6,10 +6,27 @@ Our modules bear the published names. Everything here is data about names, and f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..video_core import families
 from .config import ControlNetConfig, XDynaConfig
+
+UNET_PARTS = frozenset(
+    {
+        families.DIFFUSERS_UNET,
+        families.IP_ADAPTER,
+        families.LDM_UNET,
+        families.MOTION_MODULE,
+        families.MOTION_UNET,
+        families.STABLE_DIFFUSION,
+        families.XDYNA,
+    }
+)
+"""Families of files that can hold a part of the UNet."""
+
+CONTROLNETS = frozenset({families.LDM_CONTROL, families.XDYNA_CONTROL})
+IMAGE_PROMPTS = frozenset({families.IP_ADAPTER})
 
 
 @dataclass(frozen=True)
@@ -203,56 +220,3 @@ def from_motion_adapter(name: str) -> list[str]:
     for theirs, ours in MOTION_ADAPTER:
         name = name.replace(theirs, ours)
     return [name]
-
-
-# ---- files that are something else ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Stranger:
-    """A file taken for a part of X-Dyna, and how the names in it give it away."""
-
-    pattern: re.Pattern[str]
-    what: str
-
-
-STRANGERS = (
-    Stranger(
-        re.compile(r"lora_|\.lora\.|hada_w1|lokr_w1"),
-        "a LoRA, which changes a model and is none; merge it into an SD1.5 checkpoint and give that",
-    ),
-    Stranger(
-        re.compile(r"\bcond_proj\.weight$"),
-        "a latent-consistency model (LCM); X-Dyna needs an ordinary SD1.5 model",
-    ),
-    Stranger(
-        re.compile(r"^conditioner\.|label_emb\.|add_embedding\."),
-        "an SDXL model; X-Dyna stands on SD1.5",
-    ),
-    Stranger(
-        re.compile(r"^cond_stage_model\.model\."),
-        "an SD2 model; X-Dyna stands on SD1.5",
-    ),
-    Stranger(
-        re.compile(r"double_blocks\.|joint_blocks\.|single_transformer_blocks\."),
-        "a diffusion transformer (SD3, Flux or the like); X-Dyna stands on SD1.5",
-    ),
-    Stranger(
-        re.compile(r"mid_block\.motion_modules\."),
-        "an AnimateDiff v2 motion module; X-Dyna needs version 1 (mm_sd_v15)",
-    ),
-    Stranger(
-        re.compile(r"(^|\.)image_proj\.proj\."),
-        "an IP-Adapter of another kind; X-Dyna needs IP-Adapter-plus for SD1.5 (ip-adapter-plus_sd15)",
-    ),
-)
-"""Told by their names, for every loader."""
-
-CONTROLNET = re.compile(r"^controlnet_|^zero_convs\.|^input_hint_block\.|^control_model\.")
-"""A name that only a ControlNet has."""
-
-
-def stranger_among(names: Iterable[str], strangers: Iterable[Stranger] = STRANGERS) -> Stranger | None:
-    """What the names betray, or None."""
-    names = list(names)
-    return next((s for s in strangers if any(s.pattern.search(name) for name in names)), None)

@@ -10,18 +10,21 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..video_core.families import family_of
 from ..video_core.weights import (
     Checkpoint,
     CheckpointError,
     Renamed,
     Tensors,
+    common_dtype,
+    find_weights,
     load_exactly,
     open_checkpoint,
     read_config,
@@ -36,20 +39,21 @@ from .unet import XDynaUNet
 
 StrPath = str | os.PathLike[str]
 
-DIFFUSERS_FILES = (
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin",
-    "diffusion_pytorch_model.fp16.bin",
-)
-"""What a diffusers folder calls its weights, the preferred first."""
-
 SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin")
+"""Of the files that count when a folder is given."""
+
+CONTROLS = {3: "X-Dyna's pose ControlNet", 6: "X-Dyna's face ControlNet (local and global map)"}
+"""What the number of control channels stands for."""
+
+IP_ADAPTER_PLUS = "IP-Adapter-plus for SD1.5 (ip-adapter-plus_sd15)"
+
+LISTED = 3
+"""Names that an error shows of each group."""
 
 
 @dataclass(frozen=True)
 class Telltale:
-    """A tensor whose second dimension shows the family of a model.
+    """A tensor whose second dimension shows which model a file belongs to, where its names do not.
 
     attribute: of the config, the right value; kinds: what other values stand for; instead: what to give.
     """
@@ -76,25 +80,21 @@ TELLTALES = (
     Telltale(
         re.compile(r"\.pos_encoder\.pe$"),
         "motion_max_frames",
-        {32: "an AnimateDiff v2 or v3 motion module"},
+        {32: "an AnimateDiff motion module of version 2 or 3"},
         "version 1 (mm_sd_v15)",
     ),
 )
 
-CONTROLS = {3: "a pose ControlNet", 6: "X-Dyna's face ControlNet (local and global map)"}
 
-LISTED = 3
-"""Names that an error shows of each group."""
-
-
-def load_unet(paths: Sequence[StrPath], *, dtype: torch.dtype | None = None) -> XDynaUNet:
+def load_unet(paths: Sequence[StrPath], dtype: torch.dtype | None = None) -> XDynaUNet:
     """X-Dyna's UNet from files that together hold it; later files win.
 
     paths: any of a full X-Dyna checkpoint; an SD1.5 base (diffusers folder, diffusers or LDM single file);
         an AnimateDiff v1 motion module; an IP-Adapter-plus; the X-Dyna checkpoint over them.
-    dtype: of all weights; None takes that of the file which supplies ``conv_in``.
-    Returns the network in eval mode, without gradients, on the CPU.
-    Raises CheckpointError with a sentence: a file of another family, a part that no file supplies.
+    dtype: of all weights; None = the files', float32 where they differ.
+    Returns the network in eval mode, without gradients, on the CPU. A file may carry its architecture as
+    metadata ``config``; without it, it is the release's. Raises CheckpointError with a sentence: a file of
+    another family, a part that no file supplies.
     """
     if not paths:
         raise CheckpointError("No file was given for the X-Dyna UNet; give its checkpoint, or its parts.")
@@ -103,65 +103,54 @@ def load_unet(paths: Sequence[StrPath], *, dtype: torch.dtype | None = None) -> 
     with torch.device("meta"):
         net = XDynaUNet(config)
     expected = net.state_dict()
-    whole = _complete([_unet_part(file, config, expected) for file in files], expected)
-    dtype = dtype or whole["conv_in.weight"].dtype
-    load_exactly(net, whole, source="the X-Dyna UNet", dtype=dtype)
+    given = Overlay(*(_unet_part(file, config, expected) for file in files))
+    whole = _complete(given, expected)
+    load_exactly(net, whole, source="the X-Dyna UNet", dtype=dtype or common_dtype(given))
     return net.eval().requires_grad_(False)
 
 
-def load_controlnet(path: StrPath, channels: int = 3, *, dtype: torch.dtype | None = None) -> ControlNet:
+def load_controlnet(path: StrPath, channels: int = 3, dtype: torch.dtype | None = None) -> ControlNet:
     """A ControlNet for pose (3 channels) or face (6), in diffusers' or LDM's names, .ckpt or safetensors.
 
     Raises CheckpointError with a sentence for a file that is no ControlNet, or one of other channels.
     """
+    wanted = CONTROLS.get(channels, f"a ControlNet of {channels} channels")
     file = open_checkpoint(weights_file(path))
     names = _cleaned_names(file)
-    _refuse_strangers(file, names)
-    if not any(keys.CONTROLNET.search(name) for name in names):
-        raise CheckpointError(
-            f"{file.source} is not a ControlNet: its keys are {_some(list(names))}. "
-            f"Give {CONTROLS.get(channels, 'a ControlNet')}."
-        )
+    _refuse_strangers(file, names, keys.CONTROLNETS, wanted)
     config = read_config(file, ControlNetConfig(conditioning_channels=channels))
     part = Renamed(file, _controlnet_names(names, config))
     _refuse_other_families(part, config)
-    _refuse_other_channels(part, channels)
+    _refuse_other_channels(part, channels, wanted)
     with torch.device("meta"):
         net = ControlNet(config)
-    load_exactly(net.net, part, source=CONTROLS.get(channels, "a ControlNet"), dtype=dtype)
+    load_exactly(net.net, part, source=wanted, dtype=dtype or common_dtype(part))
     return net.eval().requires_grad_(False)
 
 
-def load_resampler(path: StrPath, *, dtype: torch.dtype | None = None) -> Resampler:
+def load_resampler(path: StrPath, dtype: torch.dtype | None = None) -> Resampler:
     """The Resampler of an IP-Adapter-plus file (.bin or safetensors; its ``image_proj``), or of its own file.
 
     Raises CheckpointError with a sentence for an IP-Adapter of another kind.
     """
     file = open_checkpoint(weights_file(path))
     names = _cleaned_names(file)
-    _refuse_strangers(file, names)
-    config = read_config(file, ResamplerConfig())
+    _refuse_strangers(file, names, keys.IMAGE_PROMPTS, IP_ADAPTER_PLUS)
     with torch.device("meta"):
-        net = Resampler(config)
+        net = Resampler(read_config(file, ResamplerConfig()))
     part = Renamed(file, _inside(names, "image_proj.") or names)
-    load_exactly(net, part, source="IP-Adapter-plus for SD1.5 (ip-adapter-plus_sd15)", dtype=dtype)
+    load_exactly(net, part, source=IP_ADAPTER_PLUS, dtype=dtype or common_dtype(part))
     return net.eval().requires_grad_(False)
 
 
 def weights_file(path: StrPath, subfolder: str | None = None) -> Path:
-    """A file itself; of a folder its diffusers weights (in ``subfolder``, where it is), or its only file."""
+    """A file itself; of a folder, or its ``subfolder``, the only weights or those named as diffusers does."""
     path = Path(path)
     if not path.is_dir():
         return path
     folder = path / subfolder if subfolder and (path / subfolder).is_dir() else path
-    for name in DIFFUSERS_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-    if len(found) != 1:
-        listed = f" ({_some([file.name for file in found])})" if found else ""
-        raise CheckpointError(f"{folder} is a folder with {len(found)} weight files{listed}; choose one.")
-    return found[0]
+    found = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
+    return found[0] if len(found) == 1 else find_weights(folder, "diffusion_pytorch_model")
 
 
 class Overlay(Tensors):
@@ -204,30 +193,21 @@ def _unet_config(files: Sequence[Checkpoint]) -> XDynaConfig:
 def _unet_part(file: Checkpoint, config: XDynaConfig, expected: Mapping[str, Tensor]) -> Renamed:
     """One file under the published names; CheckpointError if it holds anything that the UNet has not."""
     names = _cleaned_names(file)
-    _refuse_strangers(file, names)
-    part = Renamed(file, _unet_names(file, names, config))
-    unexpected = [name for name in part if name not in expected]
-    if len(unexpected) == len(part):
-        raise CheckpointError(
-            f"{file.source} holds no part of the X-Dyna UNet: its keys are {_some(list(names))}. Give "
-            + "; ".join(group.supplier for group in keys.GROUPS if group.supplier != keys.COMPUTED)
-            + "."
-        )
+    parts = "; ".join(group.supplier for group in keys.GROUPS if group.supplier != keys.COMPUTED)
+    _refuse_strangers(file, names, keys.UNET_PARTS, parts)
+    part = Renamed(file, _unet_names(names, config))
     _refuse_other_families(part, config)
-    if unexpected:
-        raise CheckpointError(
-            f"{file.source} holds {len(unexpected)} keys that the X-Dyna UNet does not have "
-            f"({_some(unexpected)}), so it is of another model; choose a file of SD1.5 or X-Dyna."
-        )
+    unexpected = [name for name in part if name not in expected]
+    if unexpected or not part:
+        found = f"{len(unexpected)} keys that the X-Dyna UNet has not ({_some(unexpected)})"
+        raise CheckpointError(f"{file.source} holds {found if part else 'no part of the UNet'}. Give {parts}.")
     return part
 
 
-def _unet_names(file: Checkpoint, names: Mapping[str, str], config: XDynaConfig) -> dict[str, str]:
-    """Published name -> the file's, by the convention that the names show; unknown names stay as they are."""
+def _unet_names(names: Mapping[str, str], config: XDynaConfig) -> dict[str, str]:
+    """Published name -> the file's, by the convention that the names show; unknown names stay."""
     # A whole pipeline in one file: its autoencoder and text encoder are not asked for.
     names = _inside(names, keys.LDM_UNET) or _inside(names, "unet.") or names
-    if any(keys.CONTROLNET.search(name) for name in names):
-        raise CheckpointError(f"{file.source} is a ControlNet, not the UNet; load it as a ControlNet.")
     if any(name.startswith("input_blocks.") for name in names):
         modules = keys.ldm_unet_modules(config)
         return {keys.renamed(name, modules) or name: old for name, old in names.items()}
@@ -239,15 +219,14 @@ def _unet_names(file: Checkpoint, names: Mapping[str, str], config: XDynaConfig)
     return dict(names)
 
 
-def _complete(parts: Sequence[Renamed], expected: Mapping[str, Tensor]) -> Overlay:
-    """The union of the parts, with what may be computed; CheckpointError that says who supplies the rest."""
-    given = Overlay(*parts)
+def _complete(given: Overlay, expected: Mapping[str, Tensor]) -> Overlay:
+    """The files' tensors with what may be computed; CheckpointError that says who supplies the rest."""
     tables = {
         name: position_table(*place.shape[1:])
         for name, place in expected.items()
         if name.endswith(".pos_encoder.pe") and name not in given
     }
-    whole = Overlay(tables, *parts, Renamed(given, _copied_queries(given, expected)))
+    whole = Overlay(tables, Renamed(given, _copied_queries(given, expected)), given)
     missing = [name for name in expected if name not in whole]
     if missing:
         raise CheckpointError(f"{given.source}: {_missing_sentence(missing, expected)}")
@@ -282,12 +261,24 @@ def _missing_sentence(missing: Sequence[str], expected: Mapping[str, Tensor]) ->
 
 
 def _controlnet_names(names: Mapping[str, str], config: ControlNetConfig) -> dict[str, str]:
-    """Published name -> the file's; unknown names stay as they are."""
+    """Published name -> the file's; unknown names stay."""
     names = _inside(names, keys.LDM_CONTROLNET) or names
     if not any(name.startswith("input_blocks.") for name in names):
         return dict(names)
     modules = keys.ldm_controlnet_modules(config)
     return {keys.renamed(name, modules) or name: old for name, old in names.items()}
+
+
+def _refuse_other_channels(part: Renamed, channels: int, wanted: str) -> None:
+    """A face ControlNet given for pose, or the other way round."""
+    name = "controlnet_cond_embedding.conv_in.weight"
+    shape = part[name].shape if name in part else ()
+    if len(shape) == 4 and shape[1] != channels:
+        raise CheckpointError(
+            f"{part.source} takes control pictures of {shape[1]} channels "
+            f"({CONTROLS.get(shape[1], 'no ControlNet of this system')}); {wanted} takes {channels}. "
+            "Choose another file, or load it as what it is."
+        )
 
 
 # ---- telling files apart -------------------------------------------------------------------------------
@@ -303,10 +294,11 @@ def _inside(names: Mapping[str, str], prefix: str) -> dict[str, str]:
     return {name.removeprefix(prefix): old for name, old in names.items() if name.startswith(prefix)}
 
 
-def _refuse_strangers(file: Checkpoint, names: Mapping[str, str]) -> None:
-    stranger = keys.stranger_among(names)
-    if stranger:
-        raise CheckpointError(f"{file.source} is {stranger.what}.")
+def _refuse_strangers(file: Checkpoint, names: Mapping[str, str], wanted: Set[str], instead: str) -> None:
+    """A file whose names are another kind's; names that nobody knows are left to the exact comparison."""
+    family = family_of(names)
+    if family is not None and family not in wanted:
+        raise CheckpointError(f"{file.source} is {family}. Give {instead}.")
 
 
 def _refuse_other_families(part: Renamed, config: XDynaConfig | ControlNetConfig) -> None:
@@ -322,18 +314,6 @@ def _refuse_other_families(part: Renamed, config: XDynaConfig | ControlNetConfig
                     f"{part.source} is {telltale.kinds[width]}: {name} has {width} where X-Dyna has "
                     f"{wanted}. Give {telltale.instead}."
                 )
-
-
-def _refuse_other_channels(part: Renamed, channels: int) -> None:
-    """A face ControlNet given for pose, or the other way round."""
-    name = "controlnet_cond_embedding.conv_in.weight"
-    shape = part[name].shape if name in part else ()
-    if len(shape) == 4 and shape[1] != channels:
-        raise CheckpointError(
-            f"{part.source} takes control pictures of {shape[1]} channels "
-            f"({CONTROLS.get(shape[1], 'no ControlNet of X-Dyna')}); {channels} channels were asked for, "
-            f"{CONTROLS.get(channels, 'which none has')}. Choose another file, or load it as what it is."
-        )
 
 
 def _some(names: Sequence[str]) -> str:

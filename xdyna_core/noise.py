@@ -1,6 +1,6 @@
 """The start of a run: the reference repeated, half of it blurred, under noise (X-Dyna spec 8.2).
 
-Every random number of a clip stands in one ``ClipNoise``, so one seed fixes the result and a test or a node
+Every random number of a clip stands in one ``ClipDraws``, so one seed fixes the result and a test or a node
 can put its own numbers in place.
 """
 
@@ -23,71 +23,70 @@ KEEP_FROM = 0.5
 
 
 @dataclass(frozen=True)
-class ClipNoise:
-    """All random numbers of a clip of F frames, float32 on the CPU.
+class ClipDraws:
+    """Every random number of a clip, float32 on the CPU; one seed fixes them all.
 
-    posterior: [1, c, h, w], standard normal, for the VAE posterior of the reference.
-    uniform:   [1, c, F, h, w] in [0, 1), chooses between sharp and blurred, element by element.
-    normal:    [1, c, F, h, w], standard normal.
-    offsets:   one per step, by how many frames the context windows are turned.
+    posterior: [1, c, h, w], standard normal, picks the reference's latents from the VAE's posterior.
+    mask: [1, c, F, h, w], uniform in [0, 1), chooses between sharp and blurred, element by element.
+    base: [1, c, F, h, w], standard normal, the noise of each frame.
+    offsets: one per step, by how many frames the context windows are turned.
 
     The original also draws for the reference frame and overwrites it; here it has no numbers.
     """
 
     posterior: Tensor
-    uniform: Tensor
-    normal: Tensor
+    mask: Tensor
+    base: Tensor
     offsets: tuple[int, ...]
 
 
 def draw(
-    order: Order, seed: int, shape: tuple[int, int, int], frames: int, steps: int, *, window: int = 16
-) -> ClipNoise:
-    """The random numbers of a clip from one seed.
+    seed: int, shape: tuple[int, int, int, int], steps: int, order: Order = "per_frame", *, window: int = 16
+) -> ClipDraws:
+    """The draws of a clip of latents (c, F, h, w).
 
     order: "per_frame", in which frame i's numbers depend on seed and i only; or "original".
-    shape: (c, h, w) of the latents. steps: those that run. window: frames of a context window.
+    steps: how many run. window: frames of a context window.
     """
     if order == "original":
         # The two streams must differ: equal seeds would correlate mask, posterior and noise.
-        return draw_original(seed, (seed + 1) % 2**64, seed, shape, frames, steps, window=window)
+        return draw_original(shape, steps, seed, (seed + 1) % 2**64, seed, window=window)
     if order != "per_frame":
         raise ValueError(f"Noise is drawn 'per_frame' or in the 'original' order; {order!r} was given.")
-    source, clip = PerFrame(seed), _clip_shape(shape, frames)
-    return ClipNoise(
-        posterior=source.normal("posterior", (1, *shape)),
-        uniform=source.uniform("blur mask", clip),
-        normal=source.normal("noise", clip),
+    source, (channels, frames, height, width) = PerFrame(seed), _checked(shape)
+    return ClipDraws(
+        posterior=source.normal("posterior", (1, channels, height, width)),
+        mask=source.uniform("mask", (1, channels, frames, height, width)),
+        base=source.normal("base", (1, channels, frames, height, width)),
         offsets=window_offsets(seed, steps, window),
     )
 
 
 def draw_original(
+    shape: tuple[int, int, int, int],
+    steps: int,
     seed: int,
     ambient_seed: int,
     offset_seed: int,
-    shape: tuple[int, int, int],
-    frames: int,
-    steps: int,
     *,
     window: int = 16,
     encodes: bool = True,
-) -> ClipNoise:
+) -> ClipDraws:
     """The published order of draws, from its three sources (spec 8.2).
 
-    seed: of the generator that draws the posterior, then the mask, both with a reference frame.
+    seed: of the generator that draws the posterior, then the mask, which has a reference frame in front.
     ambient_seed, offset_seed: F (quirk 6), of torch's and Python's global generators, which the original
         never seeds. The first gives one number to the blur, which ignores it, then the noise.
     encodes: False where the reference came as latents, so that no posterior is drawn (it is 0 here).
     """
+    channels, frames, height, width = _checked(shape)
     own, ambient = InOrder(seeded(seed)), InOrder(seeded(ambient_seed))
-    with_reference = _clip_shape(shape, frames + 1)
-    posterior = own.normal("posterior", (1, *shape)) if encodes else torch.zeros(1, *shape)
-    uniform = own.uniform("blur mask", with_reference)
+    picture, clip = (1, channels, height, width), (1, channels, frames + 1, height, width)
+    posterior = own.normal("posterior", picture) if encodes else torch.zeros(picture)
+    mask = own.uniform("mask", clip)
     ambient.uniform("sigma of the blur", (1,))
-    normal = ambient.normal("noise", with_reference)
-    offsets = window_offsets(offset_seed, steps, window)
-    return ClipNoise(posterior, uniform[:, :, 1:], normal[:, :, 1:], offsets)
+    base = ambient.normal("base", clip)
+    return ClipDraws(posterior, mask[:, :, 1:], base[:, :, 1:], window_offsets(offset_seed, steps, window))
 
 
 def window_offsets(seed: int, steps: int, window: int = 16) -> tuple[int, ...]:
@@ -96,18 +95,23 @@ def window_offsets(seed: int, steps: int, window: int = 16) -> tuple[int, ...]:
     return tuple(source.randint(0, window - 1) for _ in range(steps))
 
 
-def initial_latents(reference: Tensor, noise: ClipNoise, schedule: Schedule, t: int) -> Tensor:
+def initial_latents(reference: Tensor, clip: ClipDraws, schedule: Schedule, t: int) -> Tensor:
     """Where sampling starts: [1, c, F, h, w], float32, sampler units, without the reference frame.
 
     reference: [1, c, 1, h, w], scaled. t: the first timestep that runs.
     """
-    frames = downgraded(reference.float(), noise.uniform.to(reference.device))
-    return schedule.add_noise(frames, noise.normal.to(reference.device), t)
+    reference = reference.float().to(clip.base.device)
+    if reference.shape != clip.base[:, :, :1].shape:
+        raise ValueError(
+            f"The reference of this clip has latents {list(clip.base[:, :, :1].shape)}; "
+            f"{list(reference.shape)} was given. Encode it at the size of the clip."
+        )
+    return schedule.add_noise(downgraded(reference, clip.mask), clip.base, t)
 
 
-def downgraded(reference: Tensor, uniform: Tensor) -> Tensor:
-    """The reference [1, c, 1, h, w] for each frame of ``uniform`` [1, c, F, h, w], half of it blurred."""
-    return torch.where(uniform >= KEEP_FROM, reference, blurred(reference[:, :, 0])[:, :, None])
+def downgraded(reference: Tensor, mask: Tensor) -> Tensor:
+    """The reference [1, c, 1, h, w] for each frame of the mask [1, c, F, h, w], half of it blurred."""
+    return torch.where(mask >= KEEP_FROM, reference, blurred(reference[:, :, 0])[:, :, None])
 
 
 def blurred(latents: Tensor) -> Tensor:
@@ -131,6 +135,7 @@ def gaussian(radius: int, sigma: float = BLUR_SIGMA) -> Tensor:
     return (weights / weights.sum()).float()
 
 
-def _clip_shape(shape: tuple[int, int, int], frames: int) -> tuple[int, ...]:
-    channels, height, width = shape
-    return 1, channels, frames, height, width
+def _checked(shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    if shape[1] < 1:
+        raise ValueError(f"A clip has at least one frame; {shape[1]} was given.")
+    return shape

@@ -85,8 +85,8 @@ class XDynaUNet(nn.Module):
         text_length = context.shape[1] - self.config.image_tokens
         if text_length <= 0 or text_length % self.config.text_tokens:
             raise ValueError(
-                f"The context has {context.shape[1]} tokens. X-Dyna takes {self.config.text_tokens} text tokens, "
-                f"or a multiple, then {self.config.image_tokens} image tokens, concatenated."
+                f"The context has {context.shape[1]} tokens. X-Dyna takes {self.config.text_tokens} text "
+                f"tokens, or a multiple, then {self.config.image_tokens} image tokens, concatenated."
             )
         text, image = context[:, :text_length], context[:, text_length:]
         blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
