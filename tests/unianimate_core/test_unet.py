@@ -134,6 +134,15 @@ def test_without_an_image_its_tokens_are_zeros() -> None:
     torch.testing.assert_close(context[:, :5], inputs["zero_y"])
 
 
+def test_time_embedding_starts_from_ldms_sinusoids() -> None:
+    unet, seen = tiny_unet(), []
+    unet.time_embed.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
+    unet.embed_time(torch.tensor([991]))
+    rates = torch.pow(10000.0, -torch.arange(CONFIG.dim // 2) / (CONFIG.dim // 2))
+    expected = torch.cat([(991 * rates).cos(), (991 * rates).sin()])
+    torch.testing.assert_close(seen[0][0], expected, rtol=0, atol=1e-6)
+
+
 # ---- stages against the plain path -----------------------------------------------------------------------
 
 
@@ -216,7 +225,7 @@ def test_half_precision_weights_take_and_give_float32_latents() -> None:
     expected = tiny_unet()(t=500, **inputs)
     out = tiny_unet().to(torch.bfloat16)(t=500, **inputs)
     assert out.dtype == torch.float32
-    assert (out - expected).norm() < 0.05 * expected.norm()
+    assert (out - expected).norm() < 0.15 * expected.norm()
 
 
 # ---- refusals ------------------------------------------------------------------------------------------
