@@ -13,10 +13,11 @@ from .golden import Golden
 CASES = golden.cases("xdyna", "noise_init*")
 
 
-def drawn(data: Golden, case: str) -> noise.ClipNoise:
+def drawn(data: Golden, case: str) -> noise.ClipDraws:
     row = data.meta["cases"][case]
-    shape = tuple(data[f"{case}.vae_randn"].shape[1:])
-    return noise.draw_original(row["generator_seed"], row["global_cpu_seed"], 0, shape, row["frames"], 0)
+    channels, height, width = data[f"{case}.vae_randn"].shape[1:]
+    shape = (channels, row["frames"], height, width)
+    return noise.draw_original(shape, 0, row["generator_seed"], row["global_cpu_seed"], 0)
 
 
 def check_frames(data: Golden, name: str, ours: torch.Tensor) -> None:
@@ -29,8 +30,8 @@ def test_order_of_draws(file: str, case: str) -> None:
     data = Golden("xdyna", file)
     ours = drawn(data, case)
     data.check(f"{case}.vae_randn", ours.posterior, rule="exact")
-    data.check(f"{case}.u", ours.uniform, data[f"{case}.u"][:, :, 1:], rule="exact")
-    data.check(f"{case}.noise", ours.normal, data[f"{case}.noise"][:, :, 1:], rule="exact")
+    data.check(f"{case}.u", ours.mask, data[f"{case}.u"][:, :, 1:], rule="exact")
+    data.check(f"{case}.noise", ours.base, data[f"{case}.noise"][:, :, 1:], rule="exact")
 
 
 @pytest.mark.parametrize(("file", "case"), CASES)
@@ -46,7 +47,7 @@ def test_blur(file: str, case: str) -> None:
     reference = data[f"{case}.ref_latents"]
     data.check(f"{case}.kernel1d", noise.gaussian(noise.BLUR_RADIUS))
     data.check(f"{case}.blur_of_ref", noise.blurred(reference[:, :, 0]))
-    check_frames(data, f"{case}.downgraded", noise.downgraded(reference, drawn(data, case).uniform))
+    check_frames(data, f"{case}.downgraded", noise.downgraded(reference, drawn(data, case).mask))
 
 
 @pytest.mark.parametrize(("file", "case"), CASES)

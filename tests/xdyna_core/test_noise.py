@@ -9,14 +9,14 @@ import torch
 from xdyna_unianimate.video_core.schedule import linear_schedule
 from xdyna_unianimate.xdyna_core import noise
 
-SHAPE = (4, 8, 6)
+SHAPE = (4, 5, 8, 6)
 
 
-def equal(a: noise.ClipNoise, b: noise.ClipNoise) -> dict[str, bool]:
+def equal(a: noise.ClipDraws, b: noise.ClipDraws) -> dict[str, bool]:
     return {
         "posterior": torch.equal(a.posterior, b.posterior),
-        "uniform": torch.equal(a.uniform, b.uniform),
-        "normal": torch.equal(a.normal, b.normal),
+        "mask": torch.equal(a.mask, b.mask),
+        "base": torch.equal(a.base, b.base),
         "offsets": a.offsets == b.offsets,
     }
 
@@ -24,45 +24,43 @@ def equal(a: noise.ClipNoise, b: noise.ClipNoise) -> dict[str, bool]:
 @pytest.mark.parametrize("order", ["per_frame", "original"])
 def test_one_seed_fixes_every_number(order) -> None:
     """F of quirk 6, whatever happens to the global generators meanwhile."""
-    first = noise.draw(order, 7, SHAPE, 5, 9)
+    first = noise.draw(7, SHAPE, 9, order)
     torch.manual_seed(1)
     random.seed(1)
     torch.rand(3)
-    assert all(equal(first, noise.draw(order, 7, SHAPE, 5, 9)).values())
-    assert not any(equal(first, noise.draw(order, 8, SHAPE, 5, 9)).values())
+    assert all(equal(first, noise.draw(7, SHAPE, 9, order)).values())
+    assert not any(equal(first, noise.draw(8, SHAPE, 9, order)).values())
 
 
 @pytest.mark.parametrize("order", ["per_frame", "original"])
 def test_numbers_are_what_they_claim(order) -> None:
-    drawn = noise.draw(order, 3, (4, 32, 32), 12, 400)
+    drawn = noise.draw(3, (4, 12, 32, 32), 400, order)
     assert drawn.posterior.shape == (1, 4, 32, 32)
-    assert drawn.uniform.shape == drawn.normal.shape == (1, 4, 12, 32, 32)
-    assert drawn.uniform.min() >= 0 and drawn.uniform.max() < 1
-    assert drawn.uniform.mean().item() == pytest.approx(0.5, abs=0.01)
-    assert drawn.normal.mean().item() == pytest.approx(0, abs=0.02)
-    assert drawn.normal.std().item() == pytest.approx(1, abs=0.02)
+    assert drawn.mask.shape == drawn.base.shape == (1, 4, 12, 32, 32)
+    assert drawn.mask.min() >= 0 and drawn.mask.max() < 1
+    assert drawn.mask.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert drawn.base.mean().item() == pytest.approx(0, abs=0.02)
+    assert drawn.base.std().item() == pytest.approx(1, abs=0.02)
     assert set(drawn.offsets) == set(range(16))
 
 
 @pytest.mark.parametrize("order", ["per_frame", "original"])
 def test_mask_and_noise_are_independent(order) -> None:
-    drawn = noise.draw(order, 3, (4, 32, 32), 12, 1)
+    drawn = noise.draw(3, (4, 12, 32, 32), 1, order)
     streams = [
         drawn.posterior.expand(12, -1, -1, -1).flatten(),
-        drawn.uniform.flatten(),
-        drawn.normal.flatten(),
+        drawn.mask.flatten(),
+        drawn.base.flatten(),
     ]
     correlation = torch.corrcoef(torch.stack(streams)) - torch.eye(3)
     assert correlation.abs().max() < 0.02
 
 
 def test_per_frame_noise_does_not_depend_on_the_length() -> None:
-    short, long = (noise.draw("per_frame", 5, SHAPE, frames, 3) for frames in (4, 9))
-    assert torch.equal(short.normal, long.normal[:, :, :4]) and torch.equal(
-        short.uniform, long.uniform[:, :, :4]
-    )
+    short, long = (noise.draw(5, (4, frames, 8, 6), 3) for frames in (4, 9))
+    assert torch.equal(short.base, long.base[:, :, :4]) and torch.equal(short.mask, long.mask[:, :, :4])
     assert torch.equal(short.posterior, long.posterior) and short.offsets == long.offsets
-    frames = long.normal.unbind(2)
+    frames = long.base.unbind(2)
     assert not any(torch.equal(frames[0], frame) for frame in frames[1:])
 
 
@@ -73,13 +71,13 @@ def test_offsets_of_a_longer_run_begin_alike() -> None:
 
 def test_unknown_order_is_a_sentence() -> None:
     with pytest.raises(ValueError, match="'per_frame' or in the 'original' order; 'random'"):
-        noise.draw("random", 7, SHAPE, 5, 9)
+        noise.draw(7, SHAPE, 9, "random")
 
 
 def test_without_encoding_the_mask_is_the_first_draw() -> None:
-    latents_given = noise.draw_original(7, 8, 9, SHAPE, 5, 2, encodes=False)
+    latents_given = noise.draw_original(SHAPE, 2, 7, 8, 9, encodes=False)
     generator = torch.Generator().manual_seed(7)
-    assert torch.equal(latents_given.uniform, torch.rand(1, 4, 6, 8, 6, generator=generator)[:, :, 1:])
+    assert torch.equal(latents_given.mask, torch.rand(1, 4, 6, 8, 6, generator=generator)[:, :, 1:])
     assert not latents_given.posterior.any()
 
 
@@ -111,9 +109,17 @@ def test_mask_chooses_element_by_element() -> None:
 
 def test_start_follows_the_injected_numbers() -> None:
     reference, schedule = torch.randn(1, 4, 1, 8, 6), linear_schedule()
-    sharp = noise.ClipNoise(
-        torch.zeros(1, *SHAPE), torch.ones(1, 4, 3, 8, 6), torch.zeros(1, 4, 3, 8, 6), (0,)
+    sharp = noise.ClipDraws(
+        torch.zeros(1, 4, 8, 6), torch.ones(1, 4, 3, 8, 6), torch.zeros(1, 4, 3, 8, 6), (0,)
     )
     start = noise.initial_latents(reference, sharp, schedule, 401)
     expected = schedule.alpha(401).sqrt().float() * reference.expand(1, 4, 3, 8, 6)
     assert torch.allclose(start, expected, atol=1e-6)
+
+
+def test_reference_of_another_size_is_a_sentence() -> None:
+    clip = noise.draw(7, SHAPE, 1)
+    with pytest.raises(ValueError, match="Encode it at the size of the clip"):
+        noise.initial_latents(torch.zeros(1, 4, 1, 8, 8), clip, linear_schedule(), 1)
+    with pytest.raises(ValueError, match="at least one frame"):
+        noise.draw(7, (4, 0, 8, 6), 1)

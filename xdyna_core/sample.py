@@ -1,0 +1,258 @@
+"""Sampling a clip of any length with the networks of X-Dyna (spec 8.3, 8.4).
+
+The latents that go round are the clip's frames, [1, c, F, h, w] in sampler units. The clean reference is no
+part of them: it is put in front of every window, and what the UNet predicts for it is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..video_core.guidance import Denoiser, guided
+from ..video_core.samplers import OnStep, sample
+from ..video_core.schedule import Schedule, leading_timesteps, linear_schedule
+from ..video_core.windows import Fuse, WindowDenoiser, Windows, open_windows, uniform_windows, windowed
+from .controlnet import ControlNet, Residuals
+from .frames import ControlImages
+from .transformer import Strengths
+from .unet import XDynaUNet
+
+
+@dataclass(frozen=True)
+class Span:
+    """How strongly a condition acts, and during which part of a run.
+
+    strength: 0 leaves the condition out, 1 is the original. start, end: shares of the steps that run; a
+    step belongs to the span in which it begins.
+    """
+
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < float("inf"):
+            raise ValueError(f"A strength is 0 (left out), 1 (as published) or between; got {self.strength}.")
+        if not 0 <= self.start <= self.end <= 1:
+            raise ValueError(
+                f"A condition acts from start to end, 0 to 1 of the steps; got {self.start} to {self.end}."
+            )
+
+    def at(self, progress: float) -> float:
+        """The strength of the step that begins at this share of the run."""
+        return self.strength if self.start <= progress < self.end else 0.0
+
+
+@dataclass(frozen=True)
+class Control:
+    """A ControlNet, the clip it looks at (one image per frame of the latents), and when it acts."""
+
+    network: ControlNet
+    images: ControlImages
+    span: Span = Span()
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """All that the networks are told about a clip.
+
+    reference: [1, c, 1, h, w], latents of the reference picture in sampler units, never noised.
+    context: [branches, text + image tokens, dim], branches (uncond, cond), or (cond,) for a single-branch
+        run; the image tokens last.
+    controls: pose, face, both or none; their residuals are added up.
+    adapter, image_prompt: when the Dynamics-Adapter (the reference frame) and the image tokens act.
+    """
+
+    reference: Tensor
+    context: Tensor
+    controls: tuple[Control, ...] = ()
+    adapter: Span = Span()
+    image_prompt: Span = Span()
+
+    def check(self, frames: int, height: int, width: int) -> None:
+        """Raise ValueError unless these are the conditions of latents [1, c, frames, height, width]."""
+        if tuple(self.reference.shape[2:]) != (1, height, width):
+            raise ValueError(
+                f"The reference has latents {list(self.reference.shape)} and the clip {height} x {width}; "
+                "encode the reference at the size of the clip."
+            )
+        for control in self.controls:
+            images, size = len(control.images), tuple(control.images.frames.shape[1:3])
+            if images != frames or size != (8 * height, 8 * width):
+                raise ValueError(
+                    f"A control clip has {images} images of {size[1]} x {size[0]} pixels, the video {frames} "
+                    f"frames of {8 * width} x {8 * height}; give one image per frame, of that size."
+                )
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How a clip is denoised; the defaults are the published ones.
+
+    steps: of the whole schedule. strength: the share of it that runs, from its end (spec 8.1).
+    guidance: 7.5; below 1 the conditional branch runs alone. F (quirk 3): the original stops with an error.
+    both_at_one: K, guidance of exactly 1 runs both branches, as published; False runs the conditional one,
+        which gives the same up to rounding at half the cost.
+    window, overlap: frames of a context window, and frames that neighbours share.
+    loop: K, windows wrap from the last frames to the first, as if the clip were a loop (spec 8.4); False
+        keeps the two ends apart.
+    batch: windows per call of the network. fuse: "uniform" as published, or "pyramid".
+    together: both branches of guidance in one call, as published; False takes less memory.
+    """
+
+    steps: int = 25
+    strength: float = 1.0
+    guidance: float = 7.5
+    both_at_one: bool = True
+    window: int = 16
+    overlap: int = 4
+    loop: bool = True
+    batch: int = 1
+    fuse: Fuse = "uniform"
+    together: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.guidance < float("inf"):
+            raise ValueError(f"Guidance is a number from 0 up; {self.guidance} was given.")
+
+    @property
+    def guided(self) -> bool:
+        """Whether the unconditional branch is needed."""
+        return self.guidance > 1 or (self.guidance == 1 and self.both_at_one)
+
+    def timesteps(self, schedule: Schedule | None = None) -> list[int]:
+        """The timesteps that run, descending; ValueError where the strength leaves none."""
+        return leading_timesteps(self.steps, self.strength, (schedule or linear_schedule()).train_steps)
+
+    def windows(self, frames: int, offset: int) -> Windows:
+        """The context windows of one step. K (quirk 7): only the offset moves the seams from step to step."""
+        if self.loop:
+            return uniform_windows(frames, self.window, self.overlap, offset=offset)
+        return open_windows(frames, self.window, self.overlap, offset=offset)
+
+
+ControlResiduals = Callable[[Tensor, int, Windows, list[int]], Residuals | None]
+"""(views [n, c, f, h, w], timestep, W windows, n rows of the context) -> what ControlNets add to the UNet.
+
+View i shows window i mod W; its latents have no reference frame.
+"""
+
+
+def control_residuals(
+    controls: Sequence[Control], text: Tensor, progress: dict[int, float]
+) -> ControlResiduals:
+    """The sum over ControlNets, each on the frames of the windows alone (spec 6).
+
+    text: [branches, text tokens, dim]. K (quirk 4): both branches see the same images. None where no
+    ControlNet acts.
+    """
+
+    def residuals(views: Tensor, t: int, windows: Windows, rows: list[int]) -> Residuals | None:
+        total = None
+        for control in controls:
+            strength = control.span.at(progress[t])
+            if strength == 0:
+                continue
+            like = next(control.network.parameters())
+            hints = _embedded(control, windows).repeat(len(views) // len(windows), 1, 1, 1, 1)
+            own = control.network(views.to(like), t, text[rows].to(like), hints, strength=strength)
+            total = own if total is None else total + own
+        return total
+
+    return residuals
+
+
+def branch_denoiser(
+    unet: XDynaUNet, conditions: Conditions, timesteps: Sequence[int], *, together: bool = True
+) -> WindowDenoiser:
+    """The networks under the conditions of one clip, as a denoiser of its windows.
+
+    timesteps: those that run, which the conditions' spans are counted in. together: see SampleSettings.
+    The context is projected here, once, so the UNet must be where it will run.
+    """
+    like = next(unet.parameters())
+    context, reference = conditions.context.to(like), conditions.reference.to(like)
+    projected = unet.project_context(context)
+    progress = {t: index / len(timesteps) for index, t in enumerate(timesteps)}
+    text = context[:, : -unet.config.image_tokens]
+    controlled = control_residuals(conditions.controls, text, progress)
+    branches = list(range(len(context)))
+    calls = [branches] if together else [[branch] for branch in branches]
+
+    def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
+        strengths = Strengths(conditions.adapter.at(progress[t]), conditions.image_prompt.at(progress[t]))
+        predictions = []
+        for call in calls:
+            rows = [branch for branch in call for _ in windows]
+            views = latents.to(like).repeat(len(call), 1, 1, 1, 1)
+            residuals = controlled(views, t, windows, rows)
+            added = () if residuals is None else _cast(residuals, like)
+            sample = torch.cat([reference.expand(len(views), -1, -1, -1, -1), views], dim=2)
+            predictions.append(unet(sample, t, projected.rows(rows), *added, strengths=strengths)[:, :, 1:])
+        return rearrange(torch.cat(predictions), "(b w) c f h x -> b w c f h x", w=len(windows))
+
+    return denoise
+
+
+def clip_denoiser(
+    denoise: WindowDenoiser,
+    settings: SampleSettings,
+    frames: int,
+    offsets: Mapping[int, int],
+    on_window: Callable[[int, int], None] | None = None,
+) -> Denoiser:
+    """A denoiser of windows becomes one of the clip: averaged over windows, then guided (spec 8.3).
+
+    offsets: of the windows, by timestep.
+    """
+    predict = windowed(
+        denoise,
+        lambda t: settings.windows(frames, offsets[t]),
+        batch=settings.batch,
+        fuse=settings.fuse,
+        on_window=on_window,
+    )
+    return guided(predict, settings.guidance) if settings.guided else predict
+
+
+def sample_clip(
+    denoise: WindowDenoiser,
+    latents: Tensor,
+    settings: SampleSettings,
+    offsets: Sequence[int],
+    *,
+    schedule: Schedule | None = None,
+    on_step: OnStep | None = None,
+    on_window: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Latents [1, c, F, h, w] of noised latents [1, c, F, h, w], F >= 1, float32 on their device.
+
+    denoise: gives (uncond, cond) where the settings are guided, else (cond,). offsets: one per step that
+    runs (``ClipDraws.offsets``). Callbacks: see ``samplers.sample`` and ``windows.windowed``.
+    """
+    schedule = schedule or linear_schedule()
+    timesteps = settings.timesteps(schedule)
+    if len(offsets) < len(timesteps):
+        raise ValueError(
+            f"{len(timesteps)} steps run and there are {len(offsets)} window offsets; draw one per step."
+        )
+    turned = dict(zip(timesteps, offsets, strict=False))
+    predict = clip_denoiser(denoise, settings, latents.shape[2], turned, on_window)
+    return sample(predict, latents, schedule, timesteps, on_step=on_step)
+
+
+def _embedded(control: Control, windows: Windows) -> Tensor:
+    """The control images of W windows, embedded: [W, c, f, h, w]."""
+    like = next(control.network.parameters())
+    images = control.images.at([frame for window in windows for frame in window])
+    embedding = control.network.embed(images.to(like))
+    return rearrange(embedding, "1 c (w f) h x -> w c f h x", w=len(windows))
+
+
+def _cast(residuals: Residuals, like: Tensor) -> tuple[list[Tensor], Tensor]:
+    return [residual.to(like) for residual in residuals.down], residuals.mid.to(like)
