@@ -1,0 +1,547 @@
+"""Poses to and from other programs: POSE_KEYPOINT, OpenPose JSON files, and pose files of our own.
+
+POSE_KEYPOINT is a list with one dict per frame, in two dialects that share the name (peers spec 3b): that of
+comfyui_controlnet_aux ("aux") and that of ComfyUI's own SDPose nodes ("core", with feet). "openpose" is what
+the OpenPose program writes (BODY_25, feet among them). All are read alike; what had to be guessed or mended
+is said in notes. Every frame that we write carries our own fields under ``EXTRA``, which other readers
+ignore, so that our poses come back exactly as they went.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .detector import Detection
+from .pose import POINTS, VISIBLE, PoseError, PoseSequence
+from .skeleton import FACE, FEET, HANDS, WRISTS, Joint
+from .track import Choice, track
+
+logger = logging.getLogger(__name__)
+
+EXTRA = "xdua_poses"
+"""The key of a frame under which our own fields travel."""
+VERSION = 1
+FILE_FORMAT = "xdua-poses"
+
+Frame = dict[str, Any]
+
+_MID_HIP = -1
+BODY_18 = tuple(range(18))
+BODY_25 = (*range(8), _MID_HIP, *range(8, 24))
+"""OpenPose's 25 points in our numbers; the middle of the hips is not one of ours."""
+FACE_70 = (*range(FACE.start, FACE.stop), Joint.R_EYE, Joint.L_EYE)
+"""OpenPose's face: the 68 points, then the pupils, for which the eyes stand in."""
+BODIES = {3 * len(points): points for points in (BODY_18, BODY_25)}
+"""The body's order by the length of its flat list."""
+
+NORMALISED_UP_TO = 2.0
+"""A clip without any coordinate above this is in fractions of the canvas, not in pixels."""
+UNCHANGED = 1e-3
+"""Pixels by which another program may have rounded our coordinates without having edited them."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """body: the points of ``pose_keypoints_2d``; feet: a key of its own for the six foot points."""
+
+    body: tuple[int, ...]
+    feet: bool = False
+    version: float | None = None
+
+
+DIALECTS = {
+    "aux": Dialect(BODY_18),
+    "core": Dialect(BODY_18, feet=True),
+    "openpose": Dialect(BODY_25, version=1.3),
+}
+HAND_KEYS = {side: f"hand_{side}_keypoints_2d" for side in HANDS}
+BODY_KEY, FACE_KEY, FEET_KEY = "pose_keypoints_2d", "face_keypoints_2d", "foot_keypoints_2d"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Poses from another program, and a sentence for everything that was guessed, mended or missing."""
+
+    poses: PoseSequence
+    notes: tuple[str, ...] = ()
+
+
+def to_openpose(
+    poses: PoseSequence | Sequence[PoseSequence], *, dialect: str = "aux", real_scores: bool = False
+) -> list[Frame]:
+    """POSE_KEYPOINT: one dict per frame, coordinates in pixels of the one canvas, flat lists of [x, y, c].
+
+    poses:       one person, or several of equal length and canvas.
+    real_scores: the detector's scores as c. The default is 1 for seen and 0 for missing points, because the
+                 aux nodes drop every point with c < 1; the true scores travel under ``EXTRA`` either way.
+    Absent hands and faces are zeros, never None, on which core's drawing stops. A frame without anybody has
+    an empty list of people.
+    """
+    if dialect not in DIALECTS:
+        raise PoseError(f"A POSE_KEYPOINT dialect is one of {', '.join(DIALECTS)}; got {dialect!r}.")
+    people = [poses] if isinstance(poses, PoseSequence) else list(poses)
+    if not people:
+        raise PoseError("There is nobody to write: give one pose sequence or several.")
+    if len({(person.canvas, len(person)) for person in people}) > 1:
+        sizes = ", ".join(f"{len(p)} frames of {p.canvas[0]}x{p.canvas[1]}" for p in people)
+        raise PoseError(
+            f"People in one POSE_KEYPOINT share frames and canvas; got {sizes}. Align them first."
+        )
+    style, (width, height) = DIALECTS[dialect], people[0].canvas
+    return [
+        {
+            **({"version": style.version} if style.version else {}),
+            "people": [_person(p, i, style, real_scores) for p in people if p.visible()[i].any()],
+            "canvas_height": height,
+            "canvas_width": width,
+            EXTRA: {
+                "version": VERSION,
+                "fps": people[0].fps,
+                "dialect": dialect,
+                "real_scores": real_scores,
+                "people": [_own_fields(person, i) for person in people],
+            },
+        }
+        for i in range(len(people[0]))
+    ]
+
+
+def from_openpose(
+    frames: Iterable[Frame] | Frame,
+    *,
+    choose: Choice = "largest",
+    canvas: tuple[int, int] | None = None,
+    fps: float | None = None,
+) -> Imported:
+    """Poses from POSE_KEYPOINT frames of any dialect, or from the contents of OpenPose's files.
+
+    choose: which of several people, as ``track.track`` has it: largest, leftmost, ..., or a number from the
+            left.
+    canvas: (width, height) where the frames do not say, as OpenPose's own files do not.
+    fps:    frames per second, which the format does not hold; our own exports do.
+
+    Everything comes out in pixels of one canvas, that of the first frame. Raises PoseError with a sentence
+    where frames are malformed, show animals, or nobody.
+    """
+    frames = [frames] if isinstance(frames, Mapping) else list(frames)
+    canvases = _canvases(frames, canvas)
+    notes: list[str] = []
+    crowd = [_read_frame(frame, size) for frame, size in zip(frames, canvases, strict=True)]
+    crowd = _in_pixels(crowd, canvases, notes)
+    crowd = _on_one_canvas(crowd, canvases, notes)
+    chosen = _choose(crowd, choose, canvases[0])
+    _note_missing_feet(chosen, notes)
+    chosen = _hands_to_their_wrists(chosen, notes)
+    rates = [rate for frame in frames if isinstance(rate := _own(frame).get("fps"), int | float)]
+    poses = PoseSequence(
+        np.stack([person.points for person in chosen]),
+        np.stack([person.scores for person in chosen]),
+        canvases[0],
+        next(iter(rates), None) if fps is None else fps,
+        max(person.person_id for person in chosen),
+        np.stack([person.origins for person in chosen]),
+    )
+    return Imported(poses, tuple(notes))
+
+
+def save_openpose(
+    poses: PoseSequence | Sequence[PoseSequence],
+    path: str | Path,
+    *,
+    dialect: str = "aux",
+    real_scores: bool = False,
+) -> None:
+    """Write OpenPose JSON: one list in a file that ends in .json, else a folder with one file per frame."""
+    frames, path = to_openpose(poses, dialect=dialect, real_scores=real_scores), Path(path)
+    if path.suffix.lower() == ".json":
+        _write(path, json.dumps(frames).encode())
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    for i, frame in enumerate(frames):
+        _write(path / f"{path.name}_{i:012d}_keypoints.json", json.dumps(frame).encode())
+
+
+def load_openpose(
+    path: str | Path,
+    *,
+    choose: Choice = "largest",
+    canvas: tuple[int, int] | None = None,
+    fps: float | None = None,
+) -> Imported:
+    """Read OpenPose JSON: a file with one frame or a list of frames, or a folder with one file per frame.
+
+    A folder's files are taken in the order of the numbers in their names. For the rest see ``from_openpose``.
+    """
+    path = Path(path)
+    files = [path]
+    if path.is_dir():
+        files = sorted(path.glob("*.json"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
+    if not files:
+        raise PoseError(f"The folder {path} holds no .json files with pose keypoints.")
+    frames = [frame for file in files for frame in _as_frames(file, _json_in(file))]
+    return from_openpose(frames, choose=choose, canvas=canvas, fps=fps)
+
+
+def save_poses(poses: PoseSequence, path: str | Path) -> None:
+    """Write a pose file that ``load_poses`` gives back exactly: .npz (small, quick) or .json (readable)."""
+    path = Path(path)
+    details = {
+        "format": FILE_FORMAT,
+        "version": VERSION,
+        "canvas": list(poses.canvas),
+        "fps": poses.fps,
+        "person_id": poses.person_id,
+    }
+    arrays = {"points": poses.points, "scores": poses.scores, "origins": poses.origins}
+    if path.suffix.lower() == ".npz":
+        stream = io.BytesIO()
+        np.savez_compressed(stream, details=np.array(json.dumps(details)), **arrays)
+        _write(path, stream.getvalue())
+    elif path.suffix.lower() == ".json":
+        lists = {name: values.tolist() for name, values in arrays.items()}
+        _write(path, json.dumps({**details, **lists}).encode())
+    else:
+        raise PoseError(f"A pose file ends in .npz or .json; got {path.name}.")
+
+
+def load_poses(path: str | Path) -> PoseSequence:
+    """Read a pose file of ours; OpenPose JSON, a file or a folder, is taken too and its notes are logged."""
+    path = Path(path)
+    if path.is_dir():
+        return _logged(path, load_openpose(path))
+    if path.suffix.lower() == ".npz":
+        return _from_fields(path, _npz_fields(path))
+    content = _json_in(path)
+    if isinstance(content, dict) and "format" in content:
+        return _from_fields(path, content)
+    return _logged(path, from_openpose(_as_frames(path, content)))
+
+
+def _person(poses: PoseSequence, i: int, dialect: Dialect, real_scores: bool) -> dict[str, list[float]]:
+    seen = poses.visible()[i]
+    confidence = poses.scores[i] if real_scores else np.ones(POINTS, np.float32)
+    triples = np.where(seen[:, None], np.column_stack([poses.points[i], confidence]), 0.0)
+    middle = triples[[Joint.R_HIP, Joint.L_HIP]].mean(0)
+    both_hips = triples[Joint.R_HIP, 2] > 0 and triples[Joint.L_HIP, 2] > 0
+    extended = np.vstack([triples, middle if both_hips else np.zeros(3)])  # index -1 is _MID_HIP
+    return {
+        BODY_KEY: extended[list(dialect.body)].ravel().tolist(),
+        **({FEET_KEY: triples[FEET].ravel().tolist()} if dialect.feet else {}),
+        FACE_KEY: triples[list(FACE_70)].ravel().tolist(),
+        **{HAND_KEYS[side]: triples[hand].ravel().tolist() for side, hand in HANDS.items()},
+    }
+
+
+def _own_fields(poses: PoseSequence, i: int) -> dict[str, Any]:
+    return {
+        "person_id": poses.person_id,
+        "points": poses.points[i].ravel().tolist(),
+        "scores": poses.scores[i].tolist(),
+        "origins": poses.origins[i].tolist(),
+    }
+
+
+@dataclass(frozen=True)
+class _Person:
+    """One person in one frame; own: taken from our own fields, so nothing in it needs mending."""
+
+    points: np.ndarray
+    scores: np.ndarray
+    origins: np.ndarray
+    own: bool = False
+    person_id: int = 0
+
+    def scaled(self, factor: tuple[float, float]) -> _Person:
+        return replace(self, points=self.points * factor)
+
+    def with_hands_exchanged(self) -> _Person:
+        order = np.arange(POINTS)
+        order[HANDS["left"]], order[HANDS["right"]] = order[HANDS["right"]], np.r_[HANDS["left"]]
+        return replace(
+            self, points=self.points[order], scores=self.scores[order], origins=self.origins[order]
+        )
+
+
+def _nobody() -> _Person:
+    return _Person(np.zeros((POINTS, 2)), np.zeros(POINTS, np.float32), np.zeros(POINTS, np.uint8), own=True)
+
+
+def _canvases(frames: Sequence[Frame], given: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """(width, height) of every frame: its own, else the caller's, else the first that any frame names."""
+    if not frames:
+        raise PoseError("There are no frames in these pose keypoints.")
+    for number, frame in enumerate(frames):
+        if not isinstance(frame, Mapping):
+            kind = type(frame).__name__
+            raise PoseError(f"Frame {number} of the pose keypoints is a {kind}, expected a dict.")
+        if "animals" in frame:
+            raise PoseError(
+                f"Frame {number} holds animals (AP10K keypoints), whose skeleton does not fit a person. "
+                "Use a detector for people, such as DWPose, and its POSE_KEYPOINT."
+            )
+    named = [_named_canvas(frame) for frame in frames]
+    fallback = given or next((size for size in named if size), None)
+    if fallback is None:
+        raise PoseError(
+            "These pose keypoints do not say how large their pictures were (canvas_width and canvas_height "
+            "are missing); give the width and height of the video they were made from."
+        )
+    return [size or fallback for size in named]
+
+
+def _named_canvas(frame: Frame) -> tuple[int, int] | None:
+    size = frame.get("canvas_width"), frame.get("canvas_height")
+    usable = all(isinstance(side, int | float) and 1 <= side < np.inf for side in size)
+    return (int(size[0]), int(size[1])) if usable else None
+
+
+def _own(frame: Frame) -> dict[str, Any]:
+    """Our own fields of a frame, empty where there are none that this version can read."""
+    own = frame.get(EXTRA)
+    return own if isinstance(own, dict) and own.get("version") == VERSION else {}
+
+
+def _read_frame(frame: Frame, canvas: tuple[int, int]) -> list[_Person]:
+    people = frame.get("people") or []
+    if not isinstance(people, list | tuple):
+        raise PoseError(f"'people' in a frame of pose keypoints is a list; got a {type(people).__name__}.")
+    restored = _restored(frame, people, canvas)
+    return [_read_person(person) for person in people] if restored is None else restored
+
+
+def _restored(frame: Frame, people: list[Any], canvas: tuple[int, int]) -> list[_Person] | None:
+    """The people from our own fields; None without them, or where another program moved the keypoints."""
+    own = _own(frame)
+    try:
+        sequences = [
+            PoseSequence(
+                np.reshape(person["points"], (1, POINTS, 2)),
+                np.reshape(person["scores"], (1, POINTS)),
+                canvas,
+                person_id=int(person["person_id"]),
+                origins=np.reshape(person["origins"], (1, POINTS)),
+            )
+            for person in own["people"]
+        ]
+        written = to_openpose(sequences, dialect=own["dialect"], real_scores=own["real_scores"])[0]["people"]
+        if not _same(written, people):
+            return None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [_Person(p.points[0], p.scores[0], p.origins[0], True, p.person_id) for p in sequences]
+
+
+def _same(ours: list[dict], theirs: list[dict]) -> bool:
+    """Whether all keypoint lists agree up to rounding."""
+    if len(ours) != len(theirs):
+        return False
+    pairs = [(a[key], b.get(key)) for a, b in zip(ours, theirs, strict=True) for key in a]
+    return all(
+        b is not None and np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=0, atol=UNCHANGED)
+        for a, b in pairs
+    )
+
+
+def _read_person(person: Any) -> _Person:
+    """A person of any dialect, in whatever unit it is written."""
+    if not isinstance(person, Mapping):
+        raise PoseError(f"A person in pose keypoints is a dict of flat lists; got a {type(person).__name__}.")
+    triples = np.zeros((POINTS, 3))
+    body = _triples(person, BODY_KEY, sorted(BODIES))
+    if len(body):
+        order = BODIES[3 * len(body)]
+        ours = [place for place, point in enumerate(order) if point != _MID_HIP]
+        triples[[order[place] for place in ours]] = body[ours]
+    face = _triples(person, FACE_KEY, [3 * 68, 3 * 70])
+    if len(face):
+        triples[FACE] = face[:68]
+    for key, part in ((FEET_KEY, FEET), *((HAND_KEYS[side], hand) for side, hand in HANDS.items())):
+        values = _triples(person, key, [3 * (part.stop - part.start)])
+        if len(values):
+            triples[part] = values
+    usable = np.isfinite(triples).all(1) & (triples[:, 2] > 0)
+    triples = np.where(usable[:, None], triples, 0.0)
+    return _Person(triples[:, :2], triples[:, 2].astype(np.float32), np.zeros(POINTS, np.uint8))
+
+
+def _triples(person: Mapping[str, Any], key: str, lengths: list[int]) -> np.ndarray:
+    """[n, 3] of x, y, c from a flat or nested list; [0, 3] where the part is absent, None or empty."""
+    values = person.get(key)
+    if values is None:
+        return np.zeros((0, 3))
+    try:
+        flat = np.asarray(values, dtype=np.float64).ravel()
+    except (TypeError, ValueError) as error:
+        raise PoseError(f"{key} must be a list of numbers x, y, c, x, y, c, ...: {error}.") from error
+    if flat.size and flat.size not in lengths:
+        wanted = " or ".join(str(length) for length in lengths)
+        raise PoseError(f"{key} has {flat.size} numbers; expected {wanted} (x, y, c for every point).")
+    return flat.reshape(-1, 3)
+
+
+def _in_pixels(
+    crowd: list[list[_Person]], canvases: list[tuple[int, int]], notes: list[str]
+) -> list[list[_Person]]:
+    """Foreign coordinates from 0-1 to pixels, where the whole clip has none that a pixel could be."""
+    foreign = [person for people in crowd for person in people if not person.own]
+    largest = max((np.abs(person.points).max() for person in foreign), default=0.0)
+    if not 0 < largest <= NORMALISED_UP_TO:
+        return crowd
+    notes.append("The coordinates are fractions of the canvas; they were multiplied by its width and height.")
+    return [
+        [person if person.own else person.scaled(size) for person in people]
+        for people, size in zip(crowd, canvases, strict=True)
+    ]
+
+
+def _on_one_canvas(
+    crowd: list[list[_Person]], canvases: list[tuple[int, int]], notes: list[str]
+) -> list[list[_Person]]:
+    """Every frame on the canvas of the first, the only one that core's drawing looks at."""
+    width, height = canvases[0]
+    if len(set(canvases)) == 1:
+        return crowd
+    notes.append(
+        f"The frames have canvases of different sizes; all were brought to the first, {width}x{height}."
+    )
+    return [
+        [person.scaled((width / w, height / h)) if (w, h) != (width, height) else person for person in people]
+        for people, (w, h) in zip(crowd, canvases, strict=True)
+    ]
+
+
+def _choose(crowd: list[list[_Person]], choose: Choice, canvas: tuple[int, int]) -> list[_Person]:
+    """One person in every frame, followed through time; nobody where that person is not in the frame."""
+    if not any(person.own or (person.scores > VISIBLE).any() for people in crowd for person in people):
+        raise PoseError("These pose keypoints show nobody in any frame.")
+    numbered = isinstance(choose, int) and choose > 0
+    if max(map(len, crowd)) <= 1 and not numbered:
+        return [people[0] if people else _nobody() for people in crowd]
+    followed = track([[_detection(person) for person in people] for people in crowd], canvas, choose=choose)
+    places = [_place_of(points, people) for points, people in zip(followed.points, crowd, strict=True)]
+    if len({len(people) for people in crowd}) == 1 and all(p.own for people in crowd for p in people):
+        # Our own lists hold the same person at the same place in every frame, seen or not.
+        places = [max(set(places) - {None}, key=places.count)] * len(crowd)
+    return [_nobody() if at is None else people[at] for at, people in zip(places, crowd, strict=True)]
+
+
+def _detection(person: _Person) -> Detection:
+    seen = person.points[person.scores > VISIBLE]
+    box = np.concatenate([seen.min(0), seen.max(0)]) if len(seen) else np.zeros(4)
+    return Detection(person.points, person.scores, box, 1.0)
+
+
+def _place_of(points: np.ndarray, people: list[_Person]) -> int | None:
+    return next((i for i, person in enumerate(people) if np.array_equal(person.points, points)), None)
+
+
+def _note_missing_feet(chosen: list[_Person], notes: list[str]) -> None:
+    foreign = [person for person in chosen if not person.own]
+    if foreign and not any((person.scores[FEET] > VISIBLE).any() for person in foreign):
+        notes.append(
+            "These pose keypoints have no feet (comfyui_controlnet_aux leaves them out), "
+            "so the figure is drawn without feet."
+        )
+
+
+def _hands_to_their_wrists(chosen: list[_Person], notes: list[str]) -> list[_Person]:
+    """Exchange left and right hand where they lie nearer to each other's wrist.
+
+    Decided once for the whole clip: a producer that names them the other way does so in every frame, and
+    hands that cross for a moment must not flicker.
+    """
+    foreign = [person for person in chosen if not person.own]
+    distances = np.array([_wrist_distances(person) for person in foreign]).reshape(-1, 2)
+    kept, exchanged = distances.sum(0)
+    if exchanged >= kept:
+        return chosen
+    nearer = int((distances[:, 1] < distances[:, 0]).sum())
+    notes.append(
+        f"Left and right hand were exchanged: in {nearer} of {len(foreign)} frames "
+        "they lay nearer to the other wrist."
+    )
+    return [person if person.own else person.with_hands_exchanged() for person in chosen]
+
+
+def _wrist_distances(person: _Person) -> tuple[float, float]:
+    """Summed pixels from the seen hands to the wrists of their name, and to the other wrists."""
+    wrists, roots = list(WRISTS.values()), [HANDS[side].start for side in WRISTS]
+    seen = person.scores > VISIBLE
+    if not seen[wrists].all():
+        return 0.0, 0.0
+    distances = np.linalg.norm(person.points[roots][:, None] - person.points[wrists][None], axis=-1)
+    distances = distances * seen[roots][:, None]
+    return float(distances.trace()), float(distances[::-1].trace())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """All or nothing: a disk that fills up does not leave half a file in the place of a good one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _json_in(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PoseError(f"{path} is not a pose file: it cannot be read as JSON ({error}).") from error
+
+
+def _as_frames(path: Path, content: Any) -> list[Frame]:
+    if isinstance(content, dict) and ("people" in content or "animals" in content):
+        return [content]
+    if isinstance(content, list):
+        return content
+    raise PoseError(
+        f"{path} holds no poses: expected a pose file of ours, or OpenPose JSON with 'people' in every frame."
+    )
+
+
+def _npz_fields(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {**json.loads(str(file["details"])), **{name: file[name] for name in file.files}}
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise PoseError(f"{path} is not a pose file, or is damaged ({error}).") from error
+
+
+def _from_fields(path: Path, fields: dict[str, Any]) -> PoseSequence:
+    if fields.get("format") != FILE_FORMAT or fields.get("version") != VERSION:
+        raise PoseError(
+            f"{path} is a pose file of format {fields.get('format')!r}, version {fields.get('version')!r}; "
+            f"this program reads {FILE_FORMAT!r}, version {VERSION}."
+        )
+    try:
+        frames = len(fields["scores"])
+        return PoseSequence(
+            np.reshape(np.asarray(fields["points"], np.float64), (frames, POINTS, 2)),
+            np.reshape(np.asarray(fields["scores"], np.float32), (frames, POINTS)),
+            tuple(fields["canvas"]),
+            fields["fps"],
+            fields["person_id"],
+            np.reshape(np.asarray(fields["origins"], np.uint8), (frames, POINTS)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise PoseError(f"{path} is damaged: its poses cannot be read ({error}).") from error
+
+
+def _logged(path: Path, imported: Imported) -> PoseSequence:
+    for note in imported.notes:
+        logger.warning("%s: %s", path, note)
+    return imported.poses
