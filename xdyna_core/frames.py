@@ -15,13 +15,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-Size = tuple[int, int]
+from ..video_core.images import Size, resize
+
 Crop = tuple[int, int, int, int]
 """(left, top, width, height)"""
-
-CLIP_SIDE = 224
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def choose_frames(
@@ -102,23 +99,6 @@ def fit_pose(frame: np.ndarray, size: Size) -> np.ndarray:
     return _resized(frame, size, "area")
 
 
-def clip_pixels(picture: np.ndarray) -> Tensor:
-    """The uncropped reference as the CLIP tower receives it: float32 [1, 3, 224, 224] (spec 1).
-
-    Short edge to 224 (PIL bicubic), centre square, CLIP's mean and deviation.
-    """
-    from PIL import Image
-
-    width, height = _size(picture)
-    short = min(width, height)
-    scaled = (CLIP_SIDE * width // short, CLIP_SIDE * height // short)
-    resized = np.asarray(Image.fromarray(picture).resize(scaled, Image.Resampling.BICUBIC))
-    left, top = (scaled[0] - CLIP_SIDE) // 2, (scaled[1] - CLIP_SIDE) // 2
-    square = _cut(resized, (left, top, CLIP_SIDE, CLIP_SIDE))
-    normalised = (square / np.float32(255) - np.float32(CLIP_MEAN)) / np.float32(CLIP_STD)
-    return rearrange(torch.from_numpy(normalised), "h w c -> 1 c h w")
-
-
 @dataclass(frozen=True)
 class ControlImages:
     """The control clip of one ControlNet, kept as bytes and normalised where it is used.
@@ -156,7 +136,7 @@ def control_images(
     stretch: "clip" (K) moves the clip's darkest value to 0 and its brightest to 1, all frames and
         channels together; "none" divides by 255, so that a clip's contrast does not hang on its content.
     """
-    resized = [_lanczos(frame, size) for frame in frames]
+    resized = [resize(frame, size, "lanczos") for frame in frames]
     if not resized:
         raise ValueError("The control clip has no frames; give a clip with at least one.")
     clip = np.stack(resized)
@@ -192,11 +172,3 @@ def _resized(picture: np.ndarray, size: Size, by: Literal["linear", "area"]) -> 
 
     method = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}[by]
     return cv2.resize(np.ascontiguousarray(picture), size, interpolation=method)
-
-
-def _lanczos(frame: np.ndarray, size: Size) -> np.ndarray:
-    from PIL import Image
-
-    if _size(frame) == tuple(size):
-        return frame
-    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))

@@ -7,7 +7,7 @@ part of them: it is put in front of every window, and what the UNet predicts for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -73,6 +73,10 @@ class Conditions:
     controls: tuple[Control, ...] = ()
     adapter: Span = Span()
     image_prompt: Span = Span()
+
+    def to(self, device: torch.device | str) -> Conditions:
+        """The same with its tensors there (control clips stay bytes on the CPU until they are needed)."""
+        return replace(self, reference=self.reference.to(device), context=self.context.to(device))
 
     def check(self, frames: int, height: int, width: int) -> None:
         """Raise ValueError unless these are the conditions of latents [1, c, frames, height, width]."""
@@ -158,9 +162,8 @@ def control_residuals(
             strength = control.span.at(progress[t])
             if strength == 0:
                 continue
-            like = next(control.network.parameters())
-            hints = _embedded(control, windows).repeat(len(views) // len(windows), 1, 1, 1, 1)
-            own = control.network(views.to(like), t, text[rows].to(like), hints, strength=strength)
+            hints = _embedded(control, windows, views.device).repeat(len(views) // len(windows), 1, 1, 1, 1)
+            own = control.network(views, t, text[rows], hints, strength=strength)
             total = own if total is None else total + own
         return total
 
@@ -173,15 +176,13 @@ def branch_denoiser(
     """The networks under the conditions of one clip, as a denoiser of its windows.
 
     timesteps: those that run, which the conditions' spans are counted in. together: see SampleSettings.
-    The context is projected here, once, so the UNet must be where it will run.
+    The context is projected here, once: UNet and conditions must be on the device where the latents will be.
     """
-    like = next(unet.parameters())
-    context, reference = conditions.context.to(like), conditions.reference.to(like)
-    projected = unet.project_context(context)
+    projected = unet.project_context(conditions.context)
     progress = {t: index / len(timesteps) for index, t in enumerate(timesteps)}
-    text = context[:, : -unet.config.image_tokens]
+    text = conditions.context[:, : -unet.config.image_tokens]
     controlled = control_residuals(conditions.controls, text, progress)
-    branches = list(range(len(context)))
+    branches = list(range(len(conditions.context)))
     calls = [branches] if together else [[branch] for branch in branches]
 
     def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
@@ -189,10 +190,11 @@ def branch_denoiser(
         predictions = []
         for call in calls:
             rows = [branch for branch in call for _ in windows]
-            views = latents.to(like).repeat(len(call), 1, 1, 1, 1)
+            views = latents.repeat(len(call), 1, 1, 1, 1)
             residuals = controlled(views, t, windows, rows)
-            added = () if residuals is None else _cast(residuals, like)
-            sample = torch.cat([reference.expand(len(views), -1, -1, -1, -1), views], dim=2)
+            added = () if residuals is None else (residuals.down, residuals.mid)
+            reference = conditions.reference.to(views).expand(len(views), -1, -1, -1, -1)
+            sample = torch.cat([reference, views], dim=2)
             predictions.append(unet(sample, t, projected.rows(rows), *added, strengths=strengths)[:, :, 1:])
         return rearrange(torch.cat(predictions), "(b w) c f h x -> b w c f h x", w=len(windows))
 
@@ -246,13 +248,8 @@ def sample_clip(
     return sample(predict, latents, schedule, timesteps, on_step=on_step)
 
 
-def _embedded(control: Control, windows: Windows) -> Tensor:
+def _embedded(control: Control, windows: Windows, device: torch.device) -> Tensor:
     """The control images of W windows, embedded: [W, c, f, h, w]."""
-    like = next(control.network.parameters())
     images = control.images.at([frame for window in windows for frame in window])
-    embedding = control.network.embed(images.to(like))
+    embedding = control.network.embed(images.to(device))
     return rearrange(embedding, "1 c (w f) h x -> w c f h x", w=len(windows))
-
-
-def _cast(residuals: Residuals, like: Tensor) -> tuple[list[Tensor], Tensor]:
-    return [residual.to(like) for residual in residuals.down], residuals.mid.to(like)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from xdyna_unianimate.xdyna_core import frames
 
 from . import golden

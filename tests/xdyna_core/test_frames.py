@@ -72,16 +72,6 @@ def test_pose_frames_take_the_crop_of_their_driving_frame() -> None:
     assert np.array_equal(ours, pose[2:22])
 
 
-def test_clip_sees_the_centre_square_of_a_wide_picture() -> None:
-    picture = np.zeros((100, 300, 3), np.uint8)
-    picture[:, 100:200] = 255
-    pixels = frames.clip_pixels(picture)
-    white = (1 - torch.tensor(frames.CLIP_MEAN)) / torch.tensor(frames.CLIP_STD)
-    assert pixels.shape == (1, 3, 224, 224)
-    assert torch.allclose(pixels[0, :, 112, 112], white)
-    assert torch.allclose(pixels[0, :, :, 8:-8], white[:, None, None].expand(3, 224, 208))
-
-
 def clip_of(*levels: int) -> list[np.ndarray]:
     return [np.full((8, 8, 3), level, np.uint8) for level in levels]
 
