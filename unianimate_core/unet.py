@@ -206,8 +206,12 @@ class UniAnimateUNet(nn.Module):
             context=self.encode_context(zero_y, image),
             reference=self.encode_reference(randomref, reference_pose),
             pose=self._frame_features(self.dwpose_embedding, driving, frames_at_once),
-            first_frame=self._frame_features(self.local_image_embedding, local_image, frames_at_once),
+            first_frame=None if local_image is None else self.encode_first_frame(local_image, frames_at_once),
         )
+
+    def encode_first_frame(self, local_image: Tensor, frames_at_once: int | None = None) -> Tensor:
+        """``Conditions.first_frame`` [b, concat_dim, F or 1, h, w] of pictures [b, 3, F or 1, 8h, 8w]."""
+        return self._frame_features(self.local_image_embedding, local_image, frames_at_once)
 
     def encode_context(self, zero_y: Tensor, image: Tensor | None) -> Tensor:
         """[b, tokens + num_tokens, context_dim]: text tokens, then image tokens (zeros without an image)."""
