@@ -168,7 +168,7 @@ class Vae(nn.Module):
     def _check_frames(self, frames: Tensor) -> None:
         channels = self.config.in_channels
         if frames.ndim != 4 or frames.shape[-1] != channels or not len(frames):
-            raise ValueError(f"Frames should be [frames, height, width, {channels}]; got {list(frames.shape)}.")
+            raise ValueError(f"Frames should be [F, height, width, {channels}]; got {list(frames.shape)}.")
         height, width = frames.shape[1:3]
         if height % self.factor or width % self.factor:
             raise ValueError(
@@ -271,7 +271,7 @@ def load_vae(path: str | os.PathLike[str], dtype: torch.dtype | None = None) -> 
         checkpoint, config = _open_folder(path)
     else:
         checkpoint = open_checkpoint(path)
-        config = read_config(checkpoint, VaeConfig())
+        config = read_config(checkpoint, VaeConfig(), "vae_config", "config")
     return vae_from_tensors(checkpoint, config, dtype)
 
 

@@ -148,14 +148,16 @@ def under(tensors: Mapping[str, Tensor], *prefixes: str) -> Renamed:
     return Renamed(tensors, table)
 
 
-def read_config(tensors: Mapping[str, Tensor], default: Config, key: str = "config") -> Config:
+def read_config(tensors: Mapping[str, Tensor], default: Config, *keys: str) -> Config:
     """The architecture that a file carries in its metadata, else ``default`` (the release's).
 
-    default: a frozen dataclass. metadata[key] is JSON of its fields; lists become tuples; a missing field
-    keeps its default. Raises CheckpointError where the JSON does not fit the dataclass.
+    default: a frozen dataclass. The metadata entry (the first of ``keys`` that is there, "config" where none
+    is named) is JSON of its fields; lists become tuples; a missing field keeps its default.
+    Raises CheckpointError where the JSON does not fit the dataclass.
     """
     metadata = getattr(tensors, "metadata", {})
-    if key not in metadata:
+    key = next((key for key in keys or ("config",) if key in metadata), None)
+    if key is None:
         return default
     try:
         stored = json.loads(metadata[key])

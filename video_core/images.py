@@ -1,0 +1,102 @@
+"""Single pictures: reading whatever people have, resizing as the models were trained, bytes and floats.
+
+A picture is uint8 RGB [H, W, 3]; sizes are (width, height) in pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]
+
+PIXEL_LIMIT = 1 << 27
+"""Pixels that a picture may have (16k x 8k): a header may claim any size, and memory is taken on its word."""
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
+"""File name endings that folders of frames are searched for (lower case)."""
+
+
+class PictureError(ValueError):
+    """A picture that cannot be read, with a sentence that names the file and the reason."""
+
+
+def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
+    """uint8 RGB [H, W, 3] of a picture file, the first frame of an animated one.
+
+    Turned upright by its EXIF tag (as OpenCV did for UniAnimate, spec 2.1); 16 bits keep their upper 8;
+    grey is repeated, palettes and CMYK are converted; alpha is dropped, as core's Load Image does.
+    Raises PictureError with a sentence.
+    """
+    from PIL import Image, ImageOps
+
+    path = Path(path)
+    try:
+        with path.open("rb") as file, Image.open(file) as picture:
+            check_size(picture.size, path)
+            return as_rgb(ImageOps.exif_transpose(picture))
+    except PictureError:
+        raise
+    except FileNotFoundError as error:
+        raise PictureError(f"There is no picture {path}.") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{path} cannot be read: it claims to be a giant picture.") from error
+    # Pillow's decoders report damage with many types: UnidentifiedImageError, SyntaxError, struct.error, ...
+    except Exception as error:
+        reason = "no known picture format" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise PictureError(f"{path} cannot be read as a picture: {one_line(reason)}.") from error
+
+
+def as_rgb(picture) -> np.ndarray:
+    """uint8 RGB [H, W, 3] of a PIL picture of any mode (loads it)."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        grey = np.asarray(picture.convert("F") if picture.mode == "F" else picture)
+        if grey.max(initial=0) > 255:  # 16 bits per sample; PIL's own conversion would clip them
+            grey = grey / 257
+        return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if picture.mode == "RGBA":
+        return np.ascontiguousarray(np.asarray(picture)[..., :3])
+    return np.array(picture.convert("RGB"))
+
+
+def check_size(size: Size, path: Path) -> None:
+    """Raise PictureError for a picture or video whose header claims more pixels than PIXEL_LIMIT, or none."""
+    width, height = size
+    if width < 1 or height < 1 or width * height > PIXEL_LIMIT:
+        raise PictureError(f"{path} claims to be {width}x{height} pixels, which is not a usable size.")
+
+
+def resize(picture: np.ndarray, size: Size, filter: Literal["bilinear", "bicubic", "lanczos"]) -> np.ndarray:
+    """The picture at that size by PIL's filter (antialiased), its proportions not kept."""
+    from PIL import Image
+
+    if (picture.shape[1], picture.shape[0]) == size:
+        return picture
+    by = getattr(Image.Resampling, filter.upper())
+    return np.array(Image.fromarray(picture).resize(size, by))
+
+
+def unit(pictures: Iterable[np.ndarray]) -> Tensor:
+    """uint8 RGB pictures of one size -> float32 [F, H, W, 3] in 0..1."""
+    return torch.from_numpy(np.stack(list(pictures))).float().div(255)
+
+
+def to_bytes(frames: Tensor) -> Iterator[np.ndarray]:
+    """float [F, H, W, 3] in 0..1 -> uint8 RGB [H, W, 3] one by one, truncated and not rounded.
+
+    K: both originals truncate (UniAnimate spec 2.5, X-Dyna spec 9.6).
+    """
+    for frame in frames:
+        yield (frame.detach().float().clamp(0, 1) * 255).to("cpu", torch.uint8).numpy()
+
+
+def one_line(reason: object) -> str:
+    """The first line of an error's text, without its full stop and not too long."""
+    lines = str(reason).strip().splitlines()
+    return lines[0][:200].rstrip(".") if lines else type(reason).__name__
