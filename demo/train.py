@@ -17,8 +17,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..unianimate_core.unet import UniAnimateUNet
+from ..video_core.clip import MEAN, STD, ClipVision
 from ..video_core.schedule import Schedule, zero_terminal_snr_schedule
-from ..video_core.vae import Vae, VaeConfig
+from ..video_core.vae import Vae
 from .architectures import AUTOENCODER, UNIANIMATE, VISION
 from .data import CANVAS, HELD_OUT, batches, draw_clip, draw_picture, pixels
 from .training import Plan, train
@@ -26,9 +27,6 @@ from .training import Plan, train
 CLIP_FRAMES = 8
 TERMINAL_SHARE = 0.15
 """Share of training steps at the last timestep, where a clip has to be invented from the conditions alone."""
-
-VIT_MEAN = (0.48145466, 0.4578275, 0.40821073)
-VIT_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Report = Callable[[int, int, float], None]
 
@@ -57,7 +55,7 @@ def _draw_pixels(seed: int) -> Tensor:
 def train_autoencoder(folder: Path, plan: Plan, report: Report) -> Vae:
     """The demo's autoencoder, with the mean and deviation of its latents in its config."""
     torch.manual_seed(plan.seed)
-    vae = Vae(VaeConfig(**AUTOENCODER)).to(memory_format=torch.channels_last)
+    vae = Vae(AUTOENCODER).to(memory_format=torch.channels_last)
     vae = train(
         vae, reconstruction_loss, lambda first: batches(_draw_pixels, plan.batch, first), plan, folder, report
     )
@@ -84,17 +82,15 @@ class UniAnimateWithVision(nn.Module):
     """What is trained together: the network, and the image tower whose embedding it is told."""
 
     def __init__(self) -> None:
-        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
         super().__init__()
         self.unet = UniAnimateUNet(UNIANIMATE)
-        self.vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION))
+        self.vision = ClipVision(VISION)
 
     def embed(self, pictures: Tensor) -> Tensor:
         """[b, 1, d] of pictures float [b, 3, H, W] in 0..1, uncropped (UniAnimate spec 2.1)."""
         small = F.interpolate(pictures, (224, 224), mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(v)[:, None, None] for v in (VIT_MEAN, VIT_STD))
-        return self.vision((small - mean) / std).image_embeds[:, None]
+        mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+        return self.vision.network((small - mean) / std).image_embeds[:, None]
 
 
 SHAPES = ((8, 2), (8, 2), (2, 8))
