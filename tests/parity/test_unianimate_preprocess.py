@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
 from einops import rearrange
-from xdyna_unianimate.unianimate_core import frames
+from xdyna_unianimate.unianimate_core.frames import choose_frames
+from xdyna_unianimate.video_core.clip import squashed_pixels
+from xdyna_unianimate.video_core.images import resize, unit
 
 from .golden import Golden, cases, count, files
 
@@ -20,8 +21,8 @@ def test_choice_of_frames(file: str, case: str) -> None:
     row, poses = golden.meta["cases"][case], len(golden["pose_rgb"])
     length, interval = re.search(r"\.max(\d+|None)\.interval(\d+)", case).groups()
     settings = {"length": None if length == "None" else int(length), "interval": int(interval)}
-    original = frames.choose_frames(poses, **settings, fidelity="original")
-    robust = frames.choose_frames(poses, **settings)
+    original = choose_frames(poses, **settings, fidelity="original")
+    robust = choose_frames(poses, **settings)
     if "reference_raises" in row:  # F: the long flow stops; ours has the short flow's rule
         assert len(original) == settings["length"]
     else:
@@ -37,15 +38,15 @@ def test_pictures(file: str) -> None:
     size = tuple(golden.meta["resolution_WH"])
     reference, poses = golden["image_rgb"].numpy(), golden["pose_rgb"].numpy()
 
-    fitted = frames.unit_pixels(frames.fit(reference, size)[None])
-    golden.check("ref_frame0", fitted[0, :, 0])
-    golden.check("random_ref_frame0", fitted[0, :, 0])
-    golden.check("ref_normalised_frame0", (fitted[0, :, 0] - 0.5) / 0.5)
-    golden.check("vit_frame", frames.clip_pixels(reference)[0])
-    pose = frames.fit(golden["ref_pose_rgb"].numpy(), size)
-    golden.check("random_ref_dwpose0", frames.unit_pixels(pose[None])[0, :, 0])
+    fitted = rearrange(unit([resize(reference, size, "bilinear")]), "1 h w c -> c h w")
+    golden.check("ref_frame0", fitted)
+    golden.check("random_ref_frame0", fitted)
+    golden.check("ref_normalised_frame0", (fitted - 0.5) / 0.5)
+    golden.check("vit_frame", squashed_pixels(reference)[0])
+    pose = unit([resize(golden["ref_pose_rgb"].numpy(), size, "bilinear")])
+    golden.check("random_ref_dwpose0", rearrange(pose, "1 h w c -> c h w"))
 
     length, interval = map(int, re.search(r"max_frames (\d+), interval (\d+)", golden.meta["about"]).groups())
-    chosen = frames.choose_frames(len(poses), length=length, interval=interval)
-    clip = frames.unit_pixels(np.stack([frames.fit(poses[i], size) for i in chosen]))
-    golden.check("dwpose", rearrange(clip, "1 c f h w -> f c h w"))
+    chosen = choose_frames(len(poses), length=length, interval=interval)
+    clip = unit(resize(poses[i], size, "bilinear") for i in chosen)
+    golden.check("dwpose", rearrange(clip, "f h w c -> f c h w"))

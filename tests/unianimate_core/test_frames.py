@@ -1,10 +1,9 @@
-"""The choice of frames and the preparation of pictures (UniAnimate spec 2.1)."""
+"""The choice of frames (UniAnimate spec 2.1)."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from xdyna_unianimate.unianimate_core.frames import BLACK, choose_frames, clip_pixels, fit, unit_pixels
+from xdyna_unianimate.unianimate_core.frames import BLACK, choose_frames
 
 
 @pytest.mark.parametrize(
@@ -39,28 +38,3 @@ def test_original_choice_has_the_length_asked_for(length: int) -> None:
 def test_impossible_choices_are_sentences(poses: int, length: int | None, interval: int) -> None:
     with pytest.raises(ValueError, match="no frames|from 1 up"):
         choose_frames(poses, length=length, interval=interval)
-
-
-def test_pictures_are_stretched_not_cropped() -> None:
-    picture = np.zeros((40, 20, 3), np.uint8)
-    picture[:, :10] = 255
-    fitted = fit(picture, (64, 32))
-    assert fitted.shape == (32, 64, 3)
-    assert fitted[:, :28].min() == 255 and fitted[:, 36:].max() == 0
-
-
-def test_a_picture_of_the_right_size_is_not_touched() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8)
-    assert fit(picture, (16, 8)) is picture
-
-
-def test_clip_pixels_are_normalised() -> None:
-    grey = clip_pixels(np.full((30, 50, 3), 128, np.uint8))
-    assert grey.shape == (1, 3, 224, 224)
-    expected = [(128 / 255 - mean) / std for mean, std in ((0.48145466, 0.26862954), (0.4578275, 0.26130258))]
-    assert grey[0, :2, 0, 0].tolist() == pytest.approx(expected)
-
-
-def test_unit_pixels() -> None:
-    pixels = unit_pixels(np.full((2, 4, 6, 3), 255, np.uint8))
-    assert pixels.shape == (1, 3, 2, 4, 6) and pixels.min() == pixels.max() == 1
