@@ -46,6 +46,12 @@ class SampleSettings:
     def __post_init__(self) -> None:
         if self.mode not in ("short", "windows", "continuation"):
             raise ValueError(f"The mode is 'short', 'windows' or 'continuation'; {self.mode!r} was given.")
+        if self.guidance is not None and not 0 <= self.guidance < float("inf"):
+            raise ValueError(f"Guidance is a number from 0 up, or None; {self.guidance} was given.")
+
+    def parts(self, frames: int) -> list[range]:
+        """What is sampled in one run each, one after the other: the segments, or the whole clip."""
+        return segments(frames, self.window) if self.mode == "continuation" else [range(frames)]
 
     @property
     def guided(self) -> bool:
@@ -121,21 +127,20 @@ def segments(frames: int, size: int) -> list[range]:
 def continued(
     sample_segment: Callable[[range, Tensor | None], Tensor],
     picture_of: Callable[[Tensor], Tensor],
-    frames: int,
-    size: int,
+    parts: Sequence[range],
     first_frame: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """A clip of any length, segment after segment, each from the last frame of the one before (spec 2.6).
 
-    sample_segment(frames of the segment, picture that its frame 0 continues or None) -> latents [1, c, f,
-    h, w]. picture_of(latents [1, c, 1, h, w]) -> that picture, in whatever form sample_segment takes it.
-    first_frame: a picture that the first segment continues, if any. Yields each segment's new latents as
-    soon as they are sampled, [1, c, f, h, w] and from the second on [1, c, f - 1, h, w]: the frame that two
-    segments share comes once. What was yielded before an error stays valid.
+    sample_segment(frames, picture that frame 0 continues or None) -> the segment's latents [1, c, f, h, w].
+    picture_of(latents [1, c, 1, h, w]) -> that picture, in whatever form sample_segment takes it.
+    parts: frames of each segment (see ``segments``). first_frame: what the first one continues, if anything.
+    Yields new latents as soon as they are sampled: the first segment's, then the others' without the frame
+    that they share with the one before. What was yielded before an error stays valid.
     """
     picture = first_frame
-    for number, segment in enumerate(segments(frames, size)):
+    for number, segment in enumerate(parts):
         latents = sample_segment(segment, picture)
         yield latents[:, :, 1:] if number else latents
-        if segment[-1] < frames - 1:
+        if number + 1 < len(parts):
             picture = picture_of(latents[:, :, -1:])

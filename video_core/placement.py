@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import TypeVar
 
@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 Module = TypeVar("Module", bound=nn.Module)
 Result = TypeVar("Result")
+
+Placed = Callable[[nn.Module], AbstractContextManager[torch.device]]
+"""Given a network, a block in which it can run, which yields the device that its inputs belong on."""
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -38,6 +41,18 @@ def on_device(
         for tensor, home in homes:
             tensor.data = home
         free_cache(device)
+
+
+def running_on(device: torch.device | str) -> Placed:
+    """Networks on ``device`` for the time of a block each, and back where they were after it."""
+    device = torch.device(device)
+
+    @contextmanager
+    def placed(network: nn.Module) -> Iterator[torch.device]:
+        with on_device(network, device):
+            yield device
+
+    return placed
 
 
 def free_cache(device: torch.device | str) -> None:

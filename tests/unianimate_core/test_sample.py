@@ -192,7 +192,7 @@ def numbered(segment: range, picture: Tensor | None) -> Tensor:
 
 @pytest.mark.parametrize("frames", [1, 2, 32, 33, 63, 100])
 def test_the_shared_frame_comes_once(frames: int) -> None:
-    clip = torch.cat(list(continued(numbered, lambda latents: latents, frames, 32)), dim=2)
+    clip = torch.cat(list(continued(numbered, lambda latents: latents, segments(frames, 32))), dim=2)
     assert clip.flatten().tolist() == list(range(frames))
 
 
@@ -204,7 +204,7 @@ def test_each_segment_continues_the_last_frame_of_the_one_before() -> None:
         told.append((segment[0], picture))
         return numbered(segment, picture)
 
-    list(continued(records, lambda latents: latents + 0.5, 63, 32))
+    list(continued(records, lambda latents: latents + 0.5, segments(63, 32)))
     assert told[0] == (0, None)
     assert [(first, picture.item()) for first, picture in told[1:]] == [(31, 31.5)]
 
@@ -214,8 +214,7 @@ def test_a_given_first_frame_starts_the_chain_and_stays_in_the_clip() -> None:
     chain = continued(
         lambda segment, picture: told.append(picture) or numbered(segment, picture),
         lambda x: x,
-        40,
-        32,
+        segments(40, 32),
         "given",
     )
     assert sum(latents.shape[2] for latents in chain) == 40 and told[0] == "given"
@@ -223,7 +222,7 @@ def test_a_given_first_frame_starts_the_chain_and_stays_in_the_clip() -> None:
 
 def test_no_picture_is_decoded_after_the_last_segment() -> None:
     decoded = []
-    list(continued(numbered, lambda latents: decoded.append(latents) or latents, 63, 32))
+    list(continued(numbered, lambda latents: decoded.append(latents) or latents, segments(63, 32)))
     assert len(decoded) == 1
 
 
@@ -235,6 +234,6 @@ def test_segments_come_as_they_are_finished_and_survive_an_error() -> None:
 
     kept = []
     with pytest.raises(RuntimeError):
-        for latents in continued(fails_in_the_second, lambda x: x, 63, 32):
+        for latents in continued(fails_in_the_second, lambda x: x, segments(63, 32)):
             kept.append(latents)
     assert kept[0].shape[2] == 32

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from xdyna_unianimate.video_core.placement import choose_device, choose_dtype, on_device, smaller_on_oom
+from xdyna_unianimate.video_core.placement import (
+    choose_device,
+    choose_dtype,
+    on_device,
+    running_on,
+    smaller_on_oom,
+)
 
 
 def net() -> nn.Module:
@@ -110,3 +116,11 @@ def test_gives_up_at_one_and_on_other_errors() -> None:
     with pytest.raises(RuntimeError, match="shape"):
         smaller_on_oom(attempt, 4)
     assert tried == [4]
+
+
+def test_running_on_yields_the_device_and_gives_back_after_an_error() -> None:
+    module, placed = net(), running_on("meta")
+    with pytest.raises(RuntimeError, match="stop"), placed(module) as device:
+        assert device == torch.device("meta") and next(module.parameters()).is_meta
+        raise RuntimeError("stop")
+    assert not next(module.parameters()).is_meta
