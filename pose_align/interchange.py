@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -514,10 +515,14 @@ def _as_frames(path: Path, content: Any) -> list[Frame]:
 
 
 def _npz_fields(path: Path) -> dict[str, Any]:
+    content = io.BytesIO(path.read_bytes())
+    if not zipfile.is_zipfile(content):
+        raise PoseError(f"{path} is not a pose file, or its end is missing: it is no .npz archive.")
+    content.seek(0)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(content, allow_pickle=False) as file:
             return {**json.loads(str(file["details"])), **{name: file[name] for name in file.files}}
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise PoseError(f"{path} is not a pose file, or is damaged ({error}).") from error
 
 
