@@ -32,7 +32,7 @@ FAMILIES = (
     Family("a Wan video transformer or UniAnimate-DiT weights for it", ("blocks.0.self_attn.",)),
     Family("a LoRA", (".lora_up.",)),
     Family("a LoRA", (".lora_A.",)),
-    Family("a LoRA", (".lora.up.",)),
+    Family("a LoRA", ("lora.up.",)),
     Family("a LoRA", ("lora_linear_layer.up.",)),
     Family("a LoRA of the LoHa kind", ("hada_w1_a",)),
     Family("an AnimateDiff motion module of version 2", ("mid_block.motion_modules.",)),

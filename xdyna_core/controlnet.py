@@ -38,12 +38,17 @@ class ControlNet(nn.Module):
     computes it once per clip. Frames do not see each other, so any number of them goes through at a time.
     """
 
-    def __init__(self, config: ControlNetConfig) -> None:
+    def __init__(self, config: ControlNetConfig | None = None) -> None:
         from diffusers import ControlNetModel
 
         super().__init__()
-        self.config = config
+        self.config = config = config or ControlNetConfig()
         self.net = ControlNetModel(**config.for_diffusers())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights; inputs are cast to it, residuals have it."""
+        return self.net.conv_in.weight.dtype
 
     def embed(self, images: Tensor, chunk: int | None = None) -> Tensor:
         """Control pictures [f, channels, 8h, 8w], float 0..1 -> their embedding [1, c, f, h, w].
@@ -56,7 +61,8 @@ class ControlNet(nn.Module):
                 f"This ControlNet takes {self.config.conditioning_channels} control channels "
                 f"(3 = pose, 6 = face maps local and global); the pictures have {images.shape[1]}."
             )
-        parts = [self.net.controlnet_cond_embedding(part) for part in images.split(chunk or len(images))]
+        embed = self.net.controlnet_cond_embedding
+        parts = [embed(images[part].to(self.net.device, self.dtype)) for part in _slices(len(images), chunk)]
         return rearrange(torch.cat(parts), "f c h w -> 1 c f h w")
 
     def forward(
@@ -86,7 +92,8 @@ class ControlNet(nn.Module):
                 f"latents are {[f, h, w]}: give one control picture per frame, 8 times the latents' size."
             )
         times = torch.as_tensor(t, device=latents.device).expand(b)
-        pictures = rearrange(latents, "b c f h w -> (b f) c h w")
+        text = text.to(self.dtype)
+        pictures = rearrange(latents.to(self.dtype), "b c f h w -> (b f) c h w")
         hints = rearrange(embedding.expand(b, -1, -1, -1, -1), "b c f h w -> (b f) c h w")
         owners = torch.arange(b, device=latents.device).repeat_interleave(f)
         chunks = [

@@ -71,9 +71,9 @@ class PerceiverAttention(nn.Module):
 class Resampler(nn.Module):
     """Penultimate CLIP features -> image tokens (X-Dyna spec 7; 51 keys at full size)."""
 
-    def __init__(self, config: ResamplerConfig) -> None:
+    def __init__(self, config: ResamplerConfig | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = config or ResamplerConfig()
         dim, inner = config.dim, config.dim * config.ff_mult
         self.latents = nn.Parameter(torch.randn(1, config.num_queries, dim) / dim**0.5)
         self.proj_in = nn.Linear(config.embedding_dim, dim)

@@ -198,9 +198,10 @@ def _unet_part(file: Checkpoint, config: XDynaConfig, expected: Mapping[str, Ten
     part = Renamed(file, _unet_names(names, config))
     _refuse_other_families(part, config)
     unexpected = [name for name in part if name not in expected]
-    if unexpected or not part:
-        found = f"{len(unexpected)} keys that the X-Dyna UNet has not ({_some(unexpected)})"
-        raise CheckpointError(f"{file.source} holds {found if part else 'no part of the UNet'}. Give {parts}.")
+    if unexpected:
+        raise CheckpointError(
+            f"{file.source} holds keys that the X-Dyna UNet has not ({_some(unexpected)}). Give {parts}."
+        )
     return part
 
 

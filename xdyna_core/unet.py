@@ -45,9 +45,9 @@ class TimestepEmbedding(nn.Module):
 class XDynaUNet(nn.Module):
     """The network with the published names: 1326 at full size, 40 of them position buffers."""
 
-    def __init__(self, config: XDynaConfig) -> None:
+    def __init__(self, config: XDynaConfig | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = config or XDynaConfig()
         widths, levels = config.block_out_channels, len(config.block_out_channels)
         self.conv_in = FrameConv(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
@@ -76,6 +76,11 @@ class XDynaUNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
         self.conv_out = FrameConv(widths[0], config.out_channels, 3, padding=1)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights; inputs are cast to it, predictions back to the sample's dtype."""
+        return self.conv_out.weight.dtype
+
     def project_context(self, context: Tensor) -> ProjectedContext:
         """Keys and values of context [b, text tokens + image tokens, dim], the image tokens last.
 
@@ -88,7 +93,7 @@ class XDynaUNet(nn.Module):
                 f"The context has {context.shape[1]} tokens. X-Dyna takes {self.config.text_tokens} text "
                 f"tokens, or a multiple, then {self.config.image_tokens} image tokens, concatenated."
             )
-        text, image = context[:, :text_length], context[:, text_length:]
+        text, image = context.to(self.dtype).tensor_split([text_length], dim=1)
         blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
         return ProjectedContext(tuple(block.project(text, image) for block in blocks))
 
@@ -102,7 +107,7 @@ class XDynaUNet(nn.Module):
         *,
         strengths: Strengths = FULL,
     ) -> Tensor:
-        """The predicted noise, [b, c, 1 + f, h, w] like the sample; that of frame 0 means nothing.
+        """The predicted noise, shape and dtype of the sample; that of frame 0 means nothing.
 
         sample:  latents [b, c, 1 + f, h, w], scaled by 0.18215; frame 0 is the clean reference, 1 <= f <= 24.
         t:       timestep, a number or [b]; the same for all frames.
@@ -116,7 +121,7 @@ class XDynaUNet(nn.Module):
         projected = self.project_context(context) if isinstance(context, Tensor) else context
         levels = len(self.down_blocks)
         time = self.time_embedding(torch.as_tensor(t, device=sample.device).expand(len(sample)))
-        x = self.conv_in(sample)
+        x = self.conv_in(sample.to(self.dtype))
         skips = [x]
         for block, kv in zip(self.down_blocks, projected.blocks[:levels], strict=True):
             x, made = block(x, time, kv, strengths)
@@ -130,7 +135,7 @@ class XDynaUNet(nn.Module):
             used = [skips.pop() for _ in block.resnets]
             size = tuple(skips[-1].shape[-2:]) if skips else None
             x = block(x, time, kv, strengths, used, size)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        return self.conv_out(F.silu(self.conv_norm_out(x))).to(sample.dtype)
 
     def _check(
         self, sample: Tensor, down_residuals: Sequence[Tensor] | None, mid_residual: Tensor | None
