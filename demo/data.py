@@ -30,10 +30,14 @@ class Clip:
     points: np.ndarray
 
 
-def draw_clip(seed: int, frames: int, canvas: tuple[int, int] = CANVAS) -> Clip:
-    """The clip of a seed; a quarter of the references come from the clip's own motion."""
+def draw_clip(seed: int, frames: int, canvas: tuple[int, int] = CANVAS, other_face: bool = False) -> Clip:
+    """The clip of a seed; a quarter of the references come from the clip's own motion.
+
+    other_face: another puppet dances the same dance, as a driving video of another person does.
+    """
     rng = np.random.default_rng([seed, 5])
-    puppet, scene = puppets.Puppet.from_seed(seed), puppets.Scene.from_seed(seed)
+    scene = puppets.Scene.from_seed(seed)
+    puppet = puppets.Puppet.from_seed(seed + 3 * HELD_OUT if other_face else seed)
     motion = puppets.Motion.from_seed(seed)
     start = float(rng.integers(0, 200))
     other = motion if rng.random() < 0.25 else puppets.Motion.from_seed(seed + 2 * HELD_OUT)

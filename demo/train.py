@@ -17,14 +17,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..unianimate_core.unet import UniAnimateUNet
-from ..video_core.clip import MEAN, STD, ClipVision
-from ..video_core.schedule import Schedule, zero_terminal_snr_schedule
+from ..video_core.clip import MEAN, STD, ClipVision, cropped_pixels
+from ..video_core.schedule import Schedule, linear_schedule, zero_terminal_snr_schedule
 from ..video_core.vae import Vae
-from .architectures import AUTOENCODER, UNIANIMATE, VISION
+from ..xdyna_core.controlnet import ControlNet, Residuals
+from ..xdyna_core.image_prompt import Resampler
+from ..xdyna_core.unet import XDynaUNet
+from .architectures import AUTOENCODER, CONTROL, RESAMPLER, UNIANIMATE, VISION, XDYNA
 from .data import CANVAS, HELD_OUT, batches, draw_clip, draw_picture, pixels
 from .training import Plan, train
 
-CLIP_FRAMES = 8
 TERMINAL_SHARE = 0.15
 """Share of training steps at the last timestep, where a clip has to be invented from the conditions alone."""
 
@@ -75,23 +77,7 @@ def with_latent_statistics(vae: Vae, pictures: int = 256) -> Vae:
     return vae
 
 
-# ---- UniAnimate ----------------------------------------------------------------------------------------
-
-
-class UniAnimateWithVision(nn.Module):
-    """What is trained together: the network, and the image tower whose embedding it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unet = UniAnimateUNet(UNIANIMATE)
-        self.vision = ClipVision(VISION)
-
-    def embed(self, pictures: Tensor) -> Tensor:
-        """[b, 1, d] of pictures float [b, 3, H, W] in 0..1, uncropped (UniAnimate spec 2.1)."""
-        small = F.interpolate(pictures, (224, 224), mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
-        return self.vision.network((small - mean) / std).image_embeds[:, None]
-
+# ---- what both systems are shown -----------------------------------------------------------------------
 
 SHAPES = ((8, 2), (8, 2), (2, 8))
 """(clips, frames) of successive batches: many puppets for looks, long clips for motion, equal work."""
@@ -124,12 +110,6 @@ def _resize(pictures: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(p).resize(CANVAS, Image.BILINEAR)) for p in pictures])
 
 
-def _draw_unianimate(seed: int) -> dict[str, Tensor]:
-    from ..pose_align.draw import UNIANIMATE as STYLE
-
-    return _draw_batch(seed, STYLE)
-
-
 def _planes(pictures: Tensor) -> Tensor:
     """uint8 [b, F, H, W, 3] -> float32 [b, 3, F, H, W] in 0..1."""
     return rearrange(pictures, "b f h w c -> b c f h w").float() / 255
@@ -146,6 +126,30 @@ def draw_timesteps(count: int, schedule: Schedule, generator: torch.Generator) -
     last = schedule.train_steps - 1
     uniform = torch.randint(0, last + 1, (count,), generator=generator)
     return torch.where(torch.rand(count, generator=generator) < TERMINAL_SHARE, last, uniform)
+
+
+# ---- UniAnimate ----------------------------------------------------------------------------------------
+
+
+class UniAnimateWithVision(nn.Module):
+    """What is trained together: the network, and the image tower whose embedding it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = UniAnimateUNet(UNIANIMATE)
+        self.vision = ClipVision(VISION)
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """[b, 1, d] of pictures float [b, 3, H, W] in 0..1, uncropped (UniAnimate spec 2.1)."""
+        small = F.interpolate(pictures, (224, 224), mode="bilinear", antialias=True)
+        mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+        return self.vision.network((small - mean) / std).image_embeds[:, None]
+
+
+def _draw_unianimate(seed: int) -> dict[str, Tensor]:
+    from ..pose_align.draw import UNIANIMATE as STYLE
+
+    return _draw_batch(seed, STYLE)
 
 
 def unianimate_loss(vae: Vae, zero_y: Tensor) -> Callable[[nn.Module, object, torch.Generator], Tensor]:
@@ -185,3 +189,113 @@ def train_unianimate(
     model = UniAnimateWithVision()
     stream = lambda first: batches(_draw_unianimate, None, first)  # noqa: E731
     return train(model, unianimate_loss(vae, zero_y), stream, plan, folder, report)
+
+
+# ---- X-Dyna --------------------------------------------------------------------------------------------
+
+MOST_WEIGHT = 20.0
+"""Bound of the weight 1 / abar, which makes an error of the noise one of the picture."""
+
+
+class XDynaNetworks(nn.Module):
+    """UNet with adapter and motion modules, pose and face ControlNets, Resampler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = XDynaUNet(XDYNA)
+        self.pose = ControlNet(CONTROL)
+        self.face = ControlNet(replace(CONTROL, conditioning_channels=6))
+        self.resampler = Resampler(RESAMPLER)
+
+
+def _draw_xdyna(seed: int) -> dict[str, Tensor]:
+    """As ``_draw_batch``, with face maps [b, F, H, W, 6]; half of the faces are another puppet's."""
+    from ..pose_align.draw import XDYNA as STYLE
+
+    batch = _draw_batch(seed, STYLE)
+    clips, frames = batch["frames"].shape[:2]
+    faces = [draw_face_maps(seed * 8 % HELD_OUT + i, frames) for i in range(clips)]
+    return {**batch, "faces": torch.from_numpy(np.stack(faces))}
+
+
+def draw_face_maps(seed: int, frames: int) -> np.ndarray:
+    """uint8 [F, H, W, 6], local and global S-Face maps of a clip's motion, worn by its puppet or another."""
+    from ..xdyna_core.face import face_maps
+
+    clip = draw_clip(seed, frames, other_face=seed % 2 == 0)
+    maps = face_maps(clip.frames, clip.points[:, 24:92])
+    return np.concatenate([maps.local, maps.whole], axis=-1)
+
+
+def xdyna_loss(
+    vae: Vae, text: Tensor, vision: ClipVision, face: bool
+) -> Callable[[nn.Module, object, torch.Generator], Tensor]:
+    """Noise-prediction error on the frames behind the clean reference (X-Dyna spec 8.3).
+
+    text: features of the empty prompt [1, 77, d]. face: whether the face ControlNet takes part.
+    """
+    schedule = linear_schedule()
+
+    def loss(model: XDynaNetworks, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        x0, reference = _latents(vae, batch["frames"]), _latents(vae, batch["reference"][:, None])
+        noise = torch.randn(x0.shape, generator=generator)
+        t = draw_timesteps(len(x0), schedule, generator)
+        alpha = schedule.alphas_cumprod[t].float()[:, None, None, None, None]
+        x = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
+        context = _context(model, text, vision, batch["reference"], generator)
+        controls = [(model.pose, _planes(batch["poses"][:, 1:]))]
+        if face:
+            controls.append((model.face, _planes(batch["faces"])))
+        added = _residuals(controls, x, t, text)
+        sample = torch.cat([reference, x], dim=2)
+        predicted = model.unet(sample, t, context, added.down, added.mid)[:, :, 1:].float()
+        return ((predicted - noise) ** 2 * (1 / alpha).clamp(max=MOST_WEIGHT)).mean()
+
+    return loss
+
+
+def _context(
+    model: XDynaNetworks, text: Tensor, vision: ClipVision, reference: Tensor, generator: torch.Generator
+) -> Tensor:
+    """[b, 77 + 16, d]: the empty prompt, then the reference's tokens, blank for one clip in ten."""
+    pixels = torch.cat([cropped_pixels(picture.numpy()) for picture in reference])
+    blank = torch.rand(len(pixels), generator=generator) < 0.1
+    features = vision.encode(torch.where(blank[:, None, None, None], vision.blank(), pixels)).penultimate
+    return torch.cat([text.expand(len(pixels), -1, -1), model.resampler(features)], dim=1)
+
+
+def _residuals(controls: list[tuple[ControlNet, Tensor]], x: Tensor, t: Tensor, text: Tensor) -> Residuals:
+    """The sum of what the ControlNets add, for images [b, c, F, H, W] in 0..1."""
+    total = None
+    for network, images in controls:
+        hints = network.embed(rearrange(images, "b c f h w -> (b f) c h w"))
+        hints = rearrange(hints, "1 c (b f) h w -> b c f h w", b=len(x))
+        own = network(x, t, text.expand(len(x), -1, -1), hints)
+        total = own if total is None else total + own
+    return total
+
+
+def train_xdyna(
+    folder: Path, plan: Plan, face_plan: Plan, report: Report, vae: Vae, text: Tensor, vision: ClipVision
+) -> XDynaNetworks:
+    """UNet, pose ControlNet and Resampler first; then the face ControlNet alone, grown from the pose's."""
+    torch.manual_seed(plan.seed)
+    model = XDynaNetworks()
+    stream = lambda first: batches(_draw_xdyna, None, first)  # noqa: E731
+    model.face.requires_grad_(False)
+    model = train(model, xdyna_loss(vae, text, vision, face=False), stream, plan, folder / "body", report)
+    _grow_face(model)
+    model.requires_grad_(False)
+    model.face.requires_grad_(True)
+    return train(model, xdyna_loss(vae, text, vision, face=True), stream, face_plan, folder / "face", report)
+
+
+def _grow_face(model: XDynaNetworks) -> None:
+    """The face ControlNet starts as the pose ControlNet, with silent outputs."""
+    own = model.face.net.state_dict()
+    fitting = {n: v for n, v in model.pose.net.state_dict().items() if v.shape == own[n].shape}
+    model.face.net.load_state_dict({**own, **fitting})
+    outputs = [model.face.net.controlnet_mid_block, *model.face.net.controlnet_down_blocks]
+    for output in outputs:
+        for parameter in output.parameters():
+            torch.nn.init.zeros_(parameter)
