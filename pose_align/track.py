@@ -19,8 +19,8 @@ Choice = Literal["largest", "leftmost", "rightmost", "centre", "first"] | int
 
 REACH = 0.5
 """How far a person may be, per frame, from where it was expected, in units of its own size."""
-MAX_GROWTH = 2.5
-"""How much larger or smaller a person may be when it is seen again."""
+MAX_GROWTH, MAX_GROWTH_LOST = 2.5, 1.6
+"""How much larger or smaller a person may be in the next frame, and when it comes back after being lost."""
 MIN_COMMON_POINTS = 3
 LONGEST_GLIDE = 5
 """Frames for which a lost person is believed to move on as before."""
@@ -136,8 +136,9 @@ def _cost(one: Track, person: Detection, frame: int) -> float:
     else:
         moved = last.points[BODY][common] + shift - person.points[BODY][common]
         distance = np.linalg.norm(moved, axis=-1).mean() / size
-    reach = REACH * (frame - one.frames[-1])
-    if distance > reach or not 1 / MAX_GROWTH < seen_size / size < MAX_GROWTH:
+    elapsed = frame - one.frames[-1]
+    growth = MAX_GROWTH if elapsed == 1 else MAX_GROWTH_LOST
+    if distance > REACH * elapsed or not 1 / growth < seen_size / size < growth:
         return FORBIDDEN
     return float(distance + 1 - iou(last.box + np.tile(shift, 2), person.box))
 
