@@ -21,7 +21,7 @@ from ..video_core.images import Size, resize, unit
 from ..video_core.placement import Placed, running_on
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import zero_terminal_snr_schedule
-from ..video_core.vae import Vae
+from ..video_core.vae import Vae, decode
 from .noise import NoiseSettings, UnifiedNoise, draw, unified_noise
 from .sample import SampleSettings, branch_denoiser, continued, sample_clip
 from .unet import PIXELS_PER_LATENT, Conditions, UniAnimateUNet
@@ -216,14 +216,6 @@ def denoise(
         return rearrange(torch.cat(list(decoder(latents))), "f h w c -> 1 c f h w")
 
     return continued(run, picture_of, parts, noise.first_frame)
-
-
-def decode(vae: Vae, placed: Placed, latents: Tensor) -> Iterator[Tensor]:
-    """Frames float32 [f, H, W, 3] in 0..1 on the CPU of latents [1, c, F, h, w], a few at a time (spec
-    2.5).
-    """
-    with placed(vae) as device:
-        yield from vae.decode(latents.cpu(), device=device)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .placement import out_of_memory, smaller_on_oom
+from .placement import Placed, out_of_memory, smaller_on_oom
 from .weights import (
     Checkpoint,
     Renamed,
@@ -227,6 +227,15 @@ class Vae(nn.Module):
     def _place(self, device: torch.device | None) -> tuple[torch.device, torch.dtype]:
         weight = self.network.post_quant_conv.weight
         return device or weight.device, weight.dtype
+
+
+def decode(vae: Vae, placed: Placed, latents: Tensor) -> Iterator[Tensor]:
+    """Frames float32 [f, H, W, 3] in 0..1 on the CPU of latents [1, c, F, h, w], a few at a time.
+
+    The last stage of both pipelines (UniAnimate spec 2.5, X-Dyna spec 1.6); the network is in place meanwhile.
+    """
+    with placed(vae) as device:
+        yield from vae.decode(latents.cpu(), device=device)
 
 
 # ---- files ---------------------------------------------------------------------------------------------
