@@ -45,9 +45,9 @@ class Models:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a clip is made from: uint8 RGB pictures [h, w, 3] of any size, stretched to the clip's (K, spec
-    2.1).
+    """What a clip is made from: uint8 RGB pictures [h, w, 3] of any size.
 
+    K: they are stretched to the clip's size, whatever their proportions (spec 2.1).
     reference: whom to animate. reference_pose: that person's pose. poses: one per frame of the clip, aligned
     to the reference's; all of them drawn as the network knows them.
     """

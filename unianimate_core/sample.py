@@ -1,6 +1,6 @@
-"""Sampling a clip of any length: in one piece, by overlapping windows, or segment after segment (spec 2.5,
-2.6, 6).
+"""Sampling a clip of any length: in one piece, by overlapping windows, or in a chain of segments.
 
+UniAnimate spec 2.5, 6 and 2.6, in this order.
 The networks stand behind callables, so that everything here works on any of them.
 """
 
@@ -68,9 +68,7 @@ class SampleSettings:
 def branch_denoiser(
     network: UniAnimateUNet, branches: Sequence[Conditions], together: bool
 ) -> WindowDenoiser:
-    """The network under the conditions (uncond, cond), or (cond,), of one clip, as a denoiser of its
-    windows.
-    """
+    """The network told of one clip by the branches (uncond, cond), or (cond,), as a denoiser of windows."""
 
     def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
         told = [branch.windows(windows) for branch in branches]
@@ -109,9 +107,8 @@ def sample_clip(
 def segments(frames: int, size: int) -> list[range]:
     """Frames of each segment of a chained clip: the first is the last of the segment before (spec 2.6).
 
-    As few segments of at most ``size`` frames as there can be, of lengths that differ by one at most,
-    because the network was trained on 16 and 32 frames and not on the few that a last segment would
-    otherwise get.
+    As few segments of at most ``size`` frames as there can be, of lengths that differ by one at most: the
+    network was trained on 16 and 32 frames, not on the few that a last segment would otherwise get.
     """
     if frames < 1:
         raise ValueError(f"A clip has at least one frame; {frames} was given.")

@@ -232,7 +232,7 @@ class Vae(nn.Module):
 def decode(vae: Vae, placed: Placed, latents: Tensor) -> Iterator[Tensor]:
     """Frames float32 [f, H, W, 3] in 0..1 on the CPU of latents [1, c, F, h, w], a few at a time.
 
-    The last stage of both pipelines (UniAnimate spec 2.5, X-Dyna spec 1.6); the network is in place meanwhile.
+    The last stage of both pipelines (UniAnimate spec 2.5, X-Dyna spec 1.6), with the network in place.
     """
     with placed(vae) as device:
         yield from vae.decode(latents.cpu(), device=device)
