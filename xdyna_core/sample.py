@@ -22,6 +22,8 @@ from .frames import ControlImages
 from .transformer import Strengths
 from .unet import XDynaUNet
 
+PIXELS_PER_LATENT = 8
+
 
 @dataclass(frozen=True)
 class Span:
@@ -87,10 +89,11 @@ class Conditions:
             )
         for control in self.controls:
             images, size = len(control.images), tuple(control.images.frames.shape[1:3])
-            if images != frames or size != (8 * height, 8 * width):
+            wanted = PIXELS_PER_LATENT * height, PIXELS_PER_LATENT * width
+            if images != frames or size != wanted:
                 raise ValueError(
                     f"A control clip has {images} images of {size[1]} x {size[0]} pixels, the video {frames} "
-                    f"frames of {8 * width} x {8 * height}; give one image per frame, of that size."
+                    f"frames of {wanted[1]} x {wanted[0]}; give one image per frame, of that size."
                 )
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 from xdyna_unianimate.video_core.schedule import linear_schedule
-from xdyna_unianimate.xdyna_core.config import ControlNetConfig, XDynaConfig
 from xdyna_unianimate.xdyna_core.controlnet import ControlNet
 from xdyna_unianimate.xdyna_core.frames import ControlImages, control_images
 from xdyna_unianimate.xdyna_core.sample import (
@@ -22,44 +21,20 @@ from xdyna_unianimate.xdyna_core.sample import (
 )
 from xdyna_unianimate.xdyna_core.unet import XDynaUNet
 
-SMALL = {
-    "block_out_channels": (32, 64),
-    "attention_levels": (True, False),
-    "layers_per_block": 1,
-    "cross_attention_dim": 16,
-    "attention_heads": 2,
-    "norm_num_groups": 8,
-}
+from .tiny import CONFIG, normal, tiny_controlnet, tiny_unet
+
 FRAMES, HEIGHT, WIDTH = 6, 4, 6
 STEPS = [751, 501, 251, 1]
 
 
-def randomise(network: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Every weight counts: a fresh network has zero convolutions that would hide a mistake."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return network.eval()
-
-
 @pytest.fixture(scope="module")
 def unet() -> XDynaUNet:
-    return randomise(XDynaUNet(XDynaConfig(**SMALL)), 1)
+    return tiny_unet()
 
 
 @pytest.fixture(scope="module")
 def controlnets() -> dict[int, ControlNet]:
-    embedding = {"conditioning_embedding_out_channels": (4, 8, 8, 8)}
-    configs = [ControlNetConfig(**SMALL, **embedding, conditioning_channels=channels) for channels in (3, 6)]
-    return {
-        config.conditioning_channels: randomise(ControlNet(config), config.conditioning_channels)
-        for config in configs
-    }
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return {channels: tiny_controlnet(channels) for channels in (3, 6)}
 
 
 def pictures(channels: int, frames: int = FRAMES, seed: int = 0) -> ControlImages:
@@ -71,8 +46,8 @@ def pictures(channels: int, frames: int = FRAMES, seed: int = 0) -> ControlImage
 @pytest.fixture(scope="module")
 def conditions(controlnets) -> Conditions:
     return Conditions(
-        reference=noise(1, 4, 1, HEIGHT, WIDTH, seed=1),
-        context=noise(2, 93, 16, seed=2),
+        reference=normal(1, 4, 1, HEIGHT, WIDTH, seed=1),
+        context=normal(2, 93, CONFIG.cross_attention_dim, seed=2),
         controls=(Control(controlnets[3], pictures(3)), Control(controlnets[6], pictures(6))),
     )
 
@@ -80,7 +55,7 @@ def conditions(controlnets) -> Conditions:
 @torch.no_grad()
 def predict(unet, conditions, t: int = STEPS[0], windows=None, together: bool = True) -> Tensor:
     windows = windows or [list(range(FRAMES))]
-    latents = torch.cat([noise(1, 4, FRAMES, HEIGHT, WIDTH, seed=3)[:, :, window] for window in windows])
+    latents = torch.cat([normal(1, 4, FRAMES, HEIGHT, WIDTH, seed=3)[:, :, window] for window in windows])
     return branch_denoiser(unet, conditions, STEPS, together=together)(latents, t, windows)
 
 
@@ -88,7 +63,7 @@ def scaled(span: Span, network) -> Control:
     return Control(network, pictures(network.config.conditioning_channels), span)
 
 
-# -- strengths -----------------------------------------------------------------------------------------
+# -- strengths -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["pose", "face"])
@@ -126,7 +101,7 @@ def test_adapter_strength(unet, conditions, monkeypatch) -> None:
 def test_image_prompt_strength(unet, conditions) -> None:
     """0 equals leaving the image tokens out: they can be anything."""
     other = conditions.context.clone()
-    other[:, -16:] = noise(2, 16, 16, seed=9)
+    other[:, -16:] = normal(2, 16, CONFIG.cross_attention_dim, seed=9)
     off = replace(conditions, image_prompt=Span(0))
     assert torch.equal(predict(unet, off), predict(unet, replace(off, context=other)))
     full = predict(unet, replace(conditions, image_prompt=Span(1)))
@@ -183,7 +158,7 @@ def test_impossible_spans(numbers, words) -> None:
         Span(*numbers)
 
 
-# -- what the networks are given --------------------------------------------------------------------------
+# -- what the networks are given -------------------------------------------------------------------------
 
 
 def test_reference_goes_in_front_of_every_window_and_comes_out_again(unet, conditions) -> None:
@@ -194,7 +169,7 @@ def test_reference_goes_in_front_of_every_window_and_comes_out_again(unet, condi
         out = predict(unet, conditions, windows=windows)
     finally:
         hook.remove()
-    latents = noise(1, 4, FRAMES, HEIGHT, WIDTH, seed=3)
+    latents = normal(1, 4, FRAMES, HEIGHT, WIDTH, seed=3)
     assert out.shape == (2, 2, 4, 3, HEIGHT, WIDTH) and seen[0].shape == (4, 4, 4, HEIGHT, WIDTH)
     for row, view in enumerate(seen[0]):
         assert torch.equal(view[:, :1], conditions.reference[0])
@@ -210,7 +185,7 @@ def test_controlnets_see_the_windows_frames_and_the_same_images_in_both_branches
     finally:
         hook.remove()
     latents, _, text, embedding = seen[0]
-    clip = noise(1, 4, FRAMES, HEIGHT, WIDTH, seed=3)
+    clip = normal(1, 4, FRAMES, HEIGHT, WIDTH, seed=3)
     with torch.no_grad():
         expected = network.embed(conditions.controls[0].images.at([4, 5, 0, 1, 2, 3]))
     for row in range(4):
@@ -253,7 +228,7 @@ def test_mismatched_conditions_are_sentences(conditions) -> None:
         conditions.check(FRAMES, HEIGHT, WIDTH + 1)
 
 
-# -- the run ------------------------------------------------------------------------------------------------
+# -- the run ---------------------------------------------------------------------------------------------
 
 
 def branches(latents: Tensor, t: int, windows) -> Tensor:
@@ -265,7 +240,7 @@ def cond_only(latents: Tensor, t: int, windows) -> Tensor:
     return branches(latents, t, windows)[1:]
 
 
-START = noise(1, 4, 20, 2, 2)
+START = normal(1, 4, 20, 2, 2)
 
 
 def run(denoise, settings: SampleSettings, offsets=(0,) * 50, **options) -> Tensor:
@@ -349,10 +324,10 @@ def test_progress_counts_windows() -> None:
 
 
 def test_state_is_float32_whatever_the_network_computes_in(conditions) -> None:
-    unet = randomise(XDynaUNet(XDynaConfig(**SMALL)), 1).to(torch.bfloat16)
+    unet = tiny_unet().to(torch.bfloat16)
     bare = replace(conditions, controls=())
     settings = SampleSettings(steps=2, guidance=2.0)
     denoise = branch_denoiser(unet, bare, settings.timesteps(linear_schedule()))
     with torch.no_grad():
-        out = sample_clip(denoise, noise(1, 4, 3, HEIGHT, WIDTH), settings, (0, 0))
+        out = sample_clip(denoise, normal(1, 4, 3, HEIGHT, WIDTH), settings, (0, 0))
     assert out.dtype == torch.float32 and torch.isfinite(out).all()
