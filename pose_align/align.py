@@ -102,7 +102,8 @@ class Shift:
 class AlignmentReport:
     """What the alignment did, number by number.
 
-    reference, driving, aligned hold one frame each (the frame that most was measured in) for the picture.
+    reference, driving, aligned hold one frame each for the picture: that in which the person was laid on the
+    reference.
     """
 
     fidelity: str
@@ -168,7 +169,7 @@ def align(
     shift = _shift(points, theirs.seen, ours, measure.frame)
     points = np.clip(points + (shift.x, shift.y), -MAX_OUTSIDE, 1 + MAX_OUTSIDE)
     aligned = replace(driving, points=points[:, :POINTS] * reference.canvas, canvas=reference.canvas)
-    return aligned, _report("robust", (x, y), limbs, shift, measure.frame, reference, driving, aligned)
+    return aligned, _report("robust", (x, y), limbs, shift, reference, driving, aligned)
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -201,8 +202,8 @@ def _align_original(
     points = aligned.points[:, :POINTS]
     missing = driving.scores < VISIBLE
     # K: hands and faces are drawn wherever both coordinates are positive, so a missing point that the
-    # alignment moved into the picture is drawn too (spec 11). It must survive as a point, or the canvas would
-    # differ.
+    # alignment moved into the picture is drawn too (UniAnimate spec 11). It must survive as a point, or the
+    # canvas would differ.
     drawn = missing & (points > 0).all(-1)
     drawn[:, : FACE.start] = False
     result = replace(
@@ -212,7 +213,7 @@ def _align_original(
         origins=np.where(drawn, Origin.LITERAL, driving.origins),
         canvas=reference.canvas,
     )
-    return result, _report("original", (x, y), tuple(limbs), shift, 0, reference, driving, result)
+    return result, _report("original", (x, y), tuple(limbs), shift, reference, driving, result)
 
 
 def _check(driving: PoseSequence, reference: PoseSequence, fidelity: str, median: bool) -> None:
@@ -228,7 +229,7 @@ def _check(driving: PoseSequence, reference: PoseSequence, fidelity: str, median
         if not poses.visible()[:, BODY].any():
             raise PoseError(
                 f"No person was found in the {what}, so there is nothing to align; "
-                "choose one that shows a person, or lower the detector's threshold."
+                "choose one that shows a person clearly, or try the other pose detector."
             )
 
 
@@ -239,7 +240,7 @@ def _with_toes(poses: PoseSequence) -> np.ndarray:
 
 
 def _axis_ratios(theirs: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x and y ratio in every frame, [F] each: shoulder width, torso height (spec 10.1). May be infinite."""
+    """x and y ratio in every frame, [F] each, perhaps infinite: shoulders, torso (UniAnimate spec 10.1)."""
     hips, shoulders = (list(pair) for pair in TORSO)
 
     def width(points: np.ndarray) -> np.ndarray:
@@ -253,9 +254,10 @@ def _axis_ratios(theirs: np.ndarray, ours: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _limb_ratios(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
-    """[limbs, F]: every limb's ratio in every frame (spec 10.2), ``theirs`` being scaled by x and y already.
+    """[limbs, F]: every limb's ratio in every frame (UniAnimate spec 10.2).
 
-    The walk moves both ends of a limb further down alike, so a length can be read before the walk as well.
+    ``theirs`` is scaled by x and y already. The walk moves both ends of a limb further down alike, so a
+    length can be read before the walk as well.
     """
 
     def lengths(points: np.ndarray) -> np.ndarray:
@@ -273,7 +275,7 @@ def _fixed(name: str, value: float) -> Ratio:
 
 
 def _walk(points: np.ndarray, seen: np.ndarray, ratios: Sequence[Ratio]) -> np.ndarray:
-    """[F, 136, 2] with every limb at its new length: what hangs on it is moved along (spec 10.2)."""
+    """[F, 136, 2] with every limb at its new length, what hangs on it moved along (UniAnimate spec 10.2)."""
     points = points.copy()
     for limb, ratio in zip(LIMBS, ratios, strict=True):
         offset = _limb_vector(points, seen, limb) * (1 - ratio.value)
@@ -384,7 +386,7 @@ def _borrow(limb: Limb, measured: dict[str, Ratio | None], found: dict[str, Rati
 
 
 def _shift(points: np.ndarray, seen: np.ndarray, ours: NormalisedPoses, frame: int) -> Shift:
-    """What lays the driving person's anchor onto the reference's (spec 10.3 knows the neck only)."""
+    """What lays the driving person's anchor onto the reference's (UniAnimate spec 10.3: always the neck)."""
     for anchor in ANCHORS:
         joints = list(anchor)
         frames = seen[:, joints].all(1)
@@ -401,10 +403,9 @@ def _report(
     axes: tuple[Ratio, Ratio],
     limbs: tuple[Ratio, ...],
     shift: Shift,
-    frame: int,
     reference: PoseSequence,
     driving: PoseSequence,
     aligned: PoseSequence,
 ) -> AlignmentReport:
-    one = slice(frame, frame + 1)
+    one = slice(shift.frame, shift.frame + 1)
     return AlignmentReport(fidelity, *axes, limbs, shift, reference[:1], driving[one], aligned[one])

@@ -1,8 +1,8 @@
 """Poses to pictures, in the style that each network was trained on, from the tables of ``skeleton``.
 
-UniAnimate (spec 11): 512 x 768 whatever the picture's size, body, feet and hands, channels reversed.
-X-Dyna: no eyes and ears, no feet, plain RGB, the video's own size. Its publication has no drawing code; the
-numbers below were measured from the published pose video (571 frames, 512 x 896, H.264):
+UniAnimate (UniAnimate spec 11): 512 x 768 whatever the picture's size; body, feet and hands; red and blue
+exchanged. X-Dyna: no eyes and ears, no feet; plain RGB; the video's own size. Its publication has no drawing
+code, so these numbers were measured from the published pose video (571 frames, 512 x 896, H.264):
 
 =================  ==========  ========================================================================
                    drawn with  measured
@@ -190,7 +190,7 @@ def _draw_stroke(
 
 
 def _draw_hand(canvas: np.ndarray, points: np.ndarray, style: Style) -> None:
-    """Edges, then points. K: seen is what has positive coordinates, whatever its score (spec 11)."""
+    """Edges, then points. K: drawn is what has positive coordinates, not a score (UniAnimate spec 11)."""
     cells = [_cell(point) for point in points]
     drawn = [min(cell) >= NEAREST_DRAWN for cell in cells]
     for (first, second), colour in zip(HAND_EDGES, HAND_COLOURS, strict=True):

@@ -54,7 +54,7 @@ class PoseSequence:
         points = np.asarray(self.points, dtype=np.float64)
         scores = np.asarray(self.scores, dtype=np.float32)
         origins = np.zeros(scores.shape) if self.origins is None else self.origins
-        origins = np.asarray(origins, dtype=np.uint8)
+        origins = np.array(origins, dtype=np.uint8)
         if points.ndim != 3 or points.shape[1:] != (POINTS, 2):
             raise PoseError(f"A pose sequence has points [frames, {POINTS}, 2]; got {list(points.shape)}.")
         if scores.shape != points.shape[:2] or origins.shape != points.shape[:2]:
@@ -89,7 +89,7 @@ class PoseSequence:
 
 @dataclass(frozen=True)
 class NormalisedPoses:
-    """A clip as UniAnimate aligns and draws it (spec 9.4): fractions of the canvas, literals for gaps.
+    """The pose dict that UniAnimate aligns and draws (UniAnimate spec 9.4): fractions, literals for gaps.
 
     points: float64 [F, 136, 2], the 134 points divided by (width, height) of their canvas, then the middle of
             the left and of the right foot's toes. A missing point may be the literal (-1, -1).
