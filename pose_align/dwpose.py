@@ -224,7 +224,8 @@ class DWPose:
         self._fixed_batch = isinstance(fixed, int)
         self._batch = fixed if self._fixed_batch else max(1, batch)
         self._whole_image_if_empty = whole_image_if_empty
-        self.provider = pose.get_providers()[0].removesuffix("ExecutionProvider")
+        providers = [one.get_providers()[0].removesuffix("ExecutionProvider") for one in (person, pose)]
+        self.provider = " and ".join(dict.fromkeys(providers))
 
     @classmethod
     def open(cls, files: ModelFiles, device: str = "auto", **options: object) -> DWPose:

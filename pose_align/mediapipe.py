@@ -140,8 +140,8 @@ class MediaPipe:
         """See ``PoseDetector.stream``. Every call is a clip of its own; one frame is held."""
         with _holistic(self._video) as infer:
             for frame in frames:
-                parts = infer(np.ascontiguousarray(check_frame(frame)))
-                person = to_person(parts, width=frame.shape[1], height=frame.shape[0])
+                image = np.ascontiguousarray(check_frame(frame))
+                person = to_person(infer(image), width=image.shape[1], height=image.shape[0])
                 yield [person] if person else []
 
 
