@@ -110,9 +110,9 @@ class Run:
             return torch.cat([self.data[f"text_{name}"], self.data[f"ip_{name}"]], dim=1)
 
         controls = []
-        if self.case["use_controlnet"]:
+        if self.case.get("use_controlnet", True):
             controls.append(Control(self.controlnet(3), self.images("pose_images")))
-        if self.case["face"]:
+        if self.case.get("face"):
             maps = face_control(self.images("face_local_images"), self.images("face_global_images"))
             controls.append(Control(self.controlnet(6), maps))
         context = torch.cat([half("uncond"), half("cond")])
