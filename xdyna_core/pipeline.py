@@ -27,7 +27,7 @@ from ..video_core.schedule import linear_schedule
 from ..video_core.vae import Vae, decode
 from .controlnet import ControlNet
 from .face import FaceMaps
-from .frames import control_images, face_control, fit_reference
+from .frames import control_images, face_control, fit_pose, fit_reference
 from .image_prompt import Resampler
 from .noise import draw, initial_latents
 from .sample import (
@@ -196,7 +196,8 @@ def conditions(models: Models, encoded: Encoded, inputs: Inputs, settings: Setti
         branches.insert(0, torch.cat([negative, encoded.blank], dim=1))
     controls = []
     if models.pose is not None:
-        poses = control_images(inputs.poses, settings.size, stretch=settings.stretch)
+        squeezed = (fit_pose(pose, settings.size) for pose in inputs.poses)
+        poses = control_images(squeezed, settings.size, stretch=settings.stretch)
         controls.append(Control(models.pose, poses, settings.pose))
     if models.face is not None and inputs.faces is not None:
         maps = (inputs.faces.local, inputs.faces.whole)

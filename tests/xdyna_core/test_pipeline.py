@@ -104,7 +104,7 @@ def by_the_book(models: Models, given: Inputs, options: Settings) -> Tensor:
     texts = [models.empty_text if t is None else t for t in (given.negative, given.prompt)]
     context = torch.cat([torch.cat(pair, dim=1) for pair in zip(texts, tokens, strict=True)])
 
-    clips = [given.poses, given.faces.local, given.faces.whole]
+    clips = [[frames.fit_pose(pose, SIZE) for pose in given.poses], given.faces.local, given.faces.whole]
     pose, local, whole = (frames.control_images(clip, SIZE).at(range(count)) for clip in clips)
     nets = [(models.pose, pose), (models.face, torch.cat([local, whole], dim=1))]
 
