@@ -1,4 +1,4 @@
-"""S-Face maps: what the face ControlNet is shown of the driving video (X-Dyna paper, S-Face; spec 9.4, 9.5).
+"""S-Face maps: what the face ControlNet is shown of the driving video (X-Dyna spec 9.4, 9.5).
 
 Two pictures per frame, both black but for cut-outs of the driving frame:
 ``local`` shows a window around each eye and the mouth, ``global`` the box around the face.
@@ -98,7 +98,7 @@ def locate(
     previous_box: tuple[int, int, int, int] | None = None,
     fidelity: Fidelity = "robust",
 ) -> FaceLocation:
-    """Box and window centres of one face (spec 9.4).
+    """Box and window centres of one face (X-Dyna spec 9.4).
 
     landmarks: [68, 2] pixels; points that were not found are left out.
     size: (width, height) of the frame.
@@ -173,7 +173,7 @@ def face_maps(
 
 
 def alignment_matrix(driving: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """float64 [2, 3], the affine map that lays the driving face over the target face (spec 9.5).
+    """float64 [2, 3], the affine map that lays the driving face over the target face (X-Dyna spec 9.5).
 
     driving, target: [68, 2] pixels of their own pictures; only points found in both count. Scale and
     shift per axis, no rotation: the box (landmark mean, full extent) of the driving face becomes that of
@@ -212,7 +212,7 @@ def closest_frame(landmarks: np.ndarray, target: np.ndarray) -> int:
 
 
 def align_frame(frame: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The frame moved by ``matrix`` onto a black canvas of ``size`` (width, height): bilinear (spec 9.5)."""
+    """The frame moved by ``matrix`` onto a black canvas of ``size`` (width, height), bilinear."""
     import cv2
 
     return cv2.warpAffine(frame, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)

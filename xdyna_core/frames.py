@@ -29,11 +29,11 @@ def choose_frames(
     driving_frames: int | None = None,
     fidelity: Literal["robust", "original"] = "robust",
 ) -> list[int]:
-    """Indices of the frames to animate: 0, stride, 2 stride, ... at most ``length`` of them (spec 9.2).
+    """Indices of the frames to animate: 0, stride, 2 stride, ... at most ``length`` (X-Dyna spec 9.2).
 
     driving_frames: length of the driving clip where faces are used, else None; the same indices are
         taken from both clips. F (quirk 12): ``original`` counts with the stride and then takes that many
-        consecutive frames (spec 9.3), so pose and faces play at another speed than was asked for.
+        consecutive frames (X-Dyna spec 9.3), so pose and faces play at another speed than was asked for.
 
     F (quirk 13): the original sets the stride to 1 where the path contains c1, c2, c3 or c4; ours never
     looks at names.
@@ -56,7 +56,7 @@ def choose_frames(
 
 
 def reference_crop(source: Size, target: Size) -> Crop:
-    """The centred part of a reference picture that has the video's shape (spec 9.1)."""
+    """The centred part of a reference picture that has the video's shape (X-Dyna spec 9.1)."""
     (width, height), ratio = source, target[0] / target[1]
     if width / height > ratio:
         inner = max(int(ratio * height), 1)
@@ -66,9 +66,9 @@ def reference_crop(source: Size, target: Size) -> Crop:
 
 
 def driving_crop(source: Size, target: Size) -> Crop:
-    """The part of a driving frame that has the video's shape; tall frames keep their upper part (spec 9.3).
+    """The part of a driving frame that has the video's shape (X-Dyna spec 9.3).
 
-    K: a quarter of what is cut from the height goes above, three quarters below.
+    K: of what is cut from a tall frame a quarter goes above, three quarters below.
     """
     (width, height), (target_width, target_height) = source, target
     if width / height < target_width / target_height:
@@ -79,12 +79,12 @@ def driving_crop(source: Size, target: Size) -> Crop:
 
 
 def fit_reference(picture: np.ndarray, size: Size) -> np.ndarray:
-    """The reference as the VAE sees it: cropped to the video's shape, bilinear (spec 9.1)."""
+    """The reference as the VAE sees it: cropped to the video's shape, bilinear (X-Dyna spec 9.1)."""
     return _resized(_cut(picture, reference_crop(_size(picture), size)), size, "linear")
 
 
 def fit_driving(frame: np.ndarray, size: Size, like: np.ndarray | None = None) -> np.ndarray:
-    """A frame in face mode: cropped to the video's shape, bilinear (spec 9.3).
+    """A frame in face mode: cropped to the video's shape, bilinear (X-Dyna spec 9.3).
 
     like: the driving frame whose size decides the crop, for the pose frame that goes with it.
     """
@@ -92,7 +92,7 @@ def fit_driving(frame: np.ndarray, size: Size, like: np.ndarray | None = None) -
 
 
 def fit_pose(frame: np.ndarray, size: Size) -> np.ndarray:
-    """A ready-made pose frame without face mode: squeezed to the video's size, by area (spec 9.2).
+    """A ready-made pose frame without face mode: squeezed to the video's size, by area (X-Dyna spec 9.2).
 
     K: the aspect ratio is not kept.
     """
@@ -104,7 +104,7 @@ class ControlImages:
     """The control clip of one ControlNet, kept as bytes and normalised where it is used.
 
     frames:    uint8 [F, H, W, c], c = 3 (pose) or 6 (face: local, global).
-    low, high: float32 [c], the values that become 0 and 1 (spec 6), on the scale 2 x / 255 - 1.
+    low, high: float32 [c], the values that become 0 and 1 (X-Dyna spec 6), on the scale 2 x / 255 - 1.
     """
 
     frames: np.ndarray
@@ -130,7 +130,7 @@ class ControlImages:
 def control_images(
     frames: Iterable[np.ndarray], size: Size, *, stretch: Literal["clip", "none"] = "clip"
 ) -> ControlImages:
-    """Control frames as a ControlNet is to receive them (spec 6).
+    """Control frames as a ControlNet is to receive them (X-Dyna spec 6).
 
     frames: uint8 RGB [h, w, 3] of one size, resized to ``size`` by PIL's Lanczos where they differ.
     stretch: "clip" (K) moves the clip's darkest value to 0 and its brightest to 1, all frames and
@@ -147,7 +147,7 @@ def control_images(
 
 
 def face_control(local: ControlImages, whole: ControlImages) -> ControlImages:
-    """The six channels of the face ControlNet, local first, each map with its own range (spec 6)."""
+    """The six channels of the face ControlNet, local first, each map with its own range (X-Dyna spec 6)."""
     if len(local) != len(whole):
         raise ValueError(f"Local and global face maps must match; got {len(local)} and {len(whole)} frames.")
     return ControlImages(

@@ -72,7 +72,7 @@ def draw_original(
     window: int = 16,
     encodes: bool = True,
 ) -> ClipDraws:
-    """The published order of draws, from its three sources (spec 8.2).
+    """The published order of draws, from its three sources (X-Dyna spec 8.2).
 
     seed: of the generator that draws the posterior, then the mask, which has a reference frame in front.
     ambient_seed, offset_seed: F (quirk 6), of torch's and Python's global generators, which the original

@@ -1,4 +1,4 @@
-"""X-Dyna, from a picture and poses to a video: encode, conditions, noise, denoise, decode (spec 1, 8).
+"""X-Dyna, from a picture and poses to a video: encode, conditions, noise, denoise, decode (X-Dyna spec 1, 8).
 
 The stages can be called one by one; ``animate`` is their sequence. A network is where it runs only while its
 stage needs it: ``placed`` gives the block for that.
@@ -167,7 +167,7 @@ def check(models: Models, inputs: Inputs, settings: Settings) -> None:
 
 @torch.no_grad()
 def encode(models: Models, reference: np.ndarray, size: Size, posterior: Tensor, placed: Placed) -> Encoded:
-    """The reference through CLIP, Resampler and autoencoder (spec 1).
+    """The reference through CLIP, Resampler and autoencoder (X-Dyna spec 1).
 
     posterior: [1, c, h, w], standard normal. K (quirk 20): the posterior is sampled, not its mean taken.
     """
@@ -184,7 +184,7 @@ def encode(models: Models, reference: np.ndarray, size: Size, posterior: Tensor,
 
 
 def conditions(models: Models, encoded: Encoded, inputs: Inputs, settings: Settings) -> Conditions:
-    """What the branches (uncond, cond), or (cond,), are told, once for the whole clip (spec 1, 6).
+    """What the branches (uncond, cond), or (cond,), are told, once for the whole clip (X-Dyna spec 1, 6).
 
     K (quirk 2, 4): the branches differ in text and image tokens only, not in reference or controls.
     """

@@ -1,4 +1,4 @@
-"""Sampling a clip of any length with the networks of X-Dyna (spec 8.3, 8.4).
+"""Sampling a clip of any length with the networks of the method (X-Dyna spec 8.3, 8.4).
 
 The latents that go round are the clip's frames, [1, c, F, h, w] in sampler units. The clean reference is no
 part of them: it is put in front of every window, and what the UNet predicts for it is dropped.
@@ -101,12 +101,12 @@ class Conditions:
 class SampleSettings:
     """How a clip is denoised; the defaults are the published ones.
 
-    steps: of the whole schedule. strength: the share of it that runs, from its end (spec 8.1).
+    steps: of the whole schedule. strength: the share of it that runs, from its end (X-Dyna spec 8.1).
     guidance: 7.5; below 1 the conditional branch runs alone. F (quirk 3): the original stops with an error.
     both_at_one: K, guidance of exactly 1 runs both branches, as published; False runs the conditional one,
         which gives the same up to rounding at half the cost.
     window, overlap: frames of a context window, and frames that neighbours share.
-    loop: K, windows wrap from the last frames to the first, as if the clip were a loop (spec 8.4); False
+    loop: K, windows wrap from the last frames to the first as if it were a loop (X-Dyna spec 8.4); False
         keeps the two ends apart.
     batch: windows per call of the network. fuse: "uniform" as published, or "pyramid".
     together: both branches of guidance in one call, as published; False takes less memory.
@@ -153,7 +153,7 @@ View i shows window i mod W; its latents have no reference frame.
 def control_residuals(
     controls: Sequence[Control], text: Tensor, progress: dict[int, float]
 ) -> ControlResiduals:
-    """The sum over ControlNets, each on the frames of the windows alone (spec 6).
+    """The sum over ControlNets, each on the frames of the windows alone (X-Dyna spec 6).
 
     text: [branches, text tokens, dim]. K (quirk 4): both branches see the same images. None where no
     ControlNet acts.
@@ -211,7 +211,7 @@ def clip_denoiser(
     offsets: Mapping[int, int],
     on_window: Callable[[int, int], None] | None = None,
 ) -> Denoiser:
-    """A denoiser of windows becomes one of the clip: averaged over windows, then guided (spec 8.3).
+    """A denoiser of windows becomes one of the clip: averaged over windows, then guided (X-Dyna spec 8.3).
 
     offsets: of the windows, by timestep.
     """
