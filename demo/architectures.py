@@ -14,7 +14,10 @@ TOKEN = 64
 """Width of text and image tokens."""
 
 AUTOENCODER = VaeConfig(
-    block_out_channels=(16, 48, 96, 128), layers_per_block=1, norm_num_groups=8, sample_size=192
+    block_out_channels=(16, 48, 96, 128),
+    layers_per_block=1,
+    norm_num_groups=1,  # with more, 16 channels lose the colour of large areas
+    sample_size=192,
 )
 
 TEXT = TextConfig(
