@@ -235,7 +235,7 @@ def _complete(given: Overlay, expected: Mapping[str, Tensor]) -> Overlay:
 
 
 def _copied_queries(given: Overlay, expected: Mapping[str, Tensor]) -> dict[str, str]:
-    """Adapter queries that no file holds start from the frames' own, as the original fills them (spec 2.1).
+    """Adapter queries that no file holds are the frames' own, as the original fills them (X-Dyna spec 2.1).
 
     Only where the trained output projection is there: without it nothing of the adapter has been given.
     """

@@ -43,15 +43,15 @@ class ResnetBlock(nn.Module):
         self.time_emb_proj = nn.Linear(time_dim, out_channels)
         self.norm2 = nn.GroupNorm(groups, out_channels, eps)
         self.conv2 = FrameConv(out_channels, out_channels, 3, padding=1)
-        if in_channels != out_channels:
-            self.conv_shortcut = FrameConv(in_channels, out_channels, 1)
+        same = in_channels == out_channels
+        self.conv_shortcut = nn.Identity() if same else FrameConv(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x: [b, c, f, h, w]; time: [b, time_dim], the same for all frames. Returns [b, c', f, h, w]."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = h + rearrange(self.time_emb_proj(F.silu(time)), "b c -> b c 1 1 1")
         h = self.conv2(F.silu(self.norm2(h)))
-        return h + (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
+        return self.conv_shortcut(x) + h
 
 
 class Downsample(nn.Module):

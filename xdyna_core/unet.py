@@ -85,13 +85,18 @@ class XDynaUNet(nn.Module):
         """Keys and values of context [b, text tokens + image tokens, dim], the image tokens last.
 
         (F) The original accepts 77 text tokens only; here any positive multiple of 77 may be text, which
-        is what a long prompt encoded in pieces gives. Raises ValueError for other counts.
+        is what a long prompt encoded in pieces gives. Raises ValueError for other counts and widths.
         """
         text_length = context.shape[1] - self.config.image_tokens
         if text_length <= 0 or text_length % self.config.text_tokens:
             raise ValueError(
                 f"The context has {context.shape[1]} tokens. X-Dyna takes {self.config.text_tokens} text "
                 f"tokens, or a multiple, then {self.config.image_tokens} image tokens, concatenated."
+            )
+        if context.shape[2] != self.config.cross_attention_dim:
+            raise ValueError(
+                f"The text and image tokens are {context.shape[2]} wide, X-Dyna takes "
+                f"{self.config.cross_attention_dim}: encode the prompt with SD1.5's CLIP."
             )
         text, image = context.to(self.dtype).tensor_split([text_length], dim=1)
         blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
@@ -127,12 +132,11 @@ class XDynaUNet(nn.Module):
             x, made = block(x, time, kv, strengths)
             skips += made
         x = self.mid_block(x, time, projected.blocks[levels], strengths)
-        if down_residuals is not None and mid_residual is not None:
-            # After all down blocks have run: the residuals do not touch the way down.
-            skips = [_with_residual(s, r) for s, r in zip(skips, down_residuals, strict=True)]
-            x = _with_residual(x, mid_residual)
+        # Only after all down blocks have run: the residuals do not touch the way down.
+        residuals = list(down_residuals or [None] * len(skips))
+        x = _with_residual(x, mid_residual)
         for block, kv in zip(self.up_blocks, projected.blocks[levels + 1 :], strict=True):
-            used = [skips.pop() for _ in block.resnets]
+            used = [_with_residual(skips.pop(), residuals.pop()) for _ in block.resnets]
             size = tuple(skips[-1].shape[-2:]) if skips else None
             x = block(x, time, kv, strengths, used, size)
         return self.conv_out(F.silu(self.conv_norm_out(x))).to(sample.dtype)
@@ -170,9 +174,11 @@ def _up_inputs(config: XDynaConfig, level: int) -> list[int]:
     return [a + b for a, b in zip(came, skips, strict=True)]
 
 
-def _with_residual(x: Tensor, residual: Tensor) -> Tensor:
-    """x + residual; a residual without the reference frame is added to the later frames alone."""
-    untouched = x.shape[2] - residual.shape[2]
+def _with_residual(x: Tensor, residual: Tensor | None) -> Tensor:
+    """x + residual, where there is one; without the reference frame it is added to the later frames alone."""
+    if residual is None:
+        return x
+    residual, untouched = residual.to(x), x.shape[2] - residual.shape[2]
     if untouched == 0:
         return x + residual
     return torch.cat([x[:, :, :untouched], x[:, :, untouched:] + residual], dim=2)

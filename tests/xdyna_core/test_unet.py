@@ -191,6 +191,11 @@ def test_other_token_counts_are_refused(tokens: int) -> None:
         tiny_unet().project_context(normal(1, tokens, CONFIG.cross_attention_dim))
 
 
+def test_tokens_of_another_text_encoder_are_refused() -> None:
+    with pytest.raises(ValueError, match="tokens are 1024 wide, X-Dyna takes 24: .* SD1.5's CLIP"):
+        tiny_unet().project_context(normal(1, 93, 1024))
+
+
 # ---- shapes --------------------------------------------------------------------------------------------
 
 
