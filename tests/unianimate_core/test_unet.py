@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-from collections import defaultdict
-from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,11 +11,10 @@ from xdyna_unianimate.unianimate_core.towers import over_frames
 from xdyna_unianimate.unianimate_core.unet import UniAnimateUNet
 from xdyna_unianimate.video_core.attention import set_feed_forward_chunk
 
+from ..manifest import MANIFESTS, summary, travelling
 from .tiny import CONFIG, tiny_inputs, tiny_unet
 
-ROOT = Path(__file__).resolve().parents[2]
-SUMMARY = ROOT / "tests" / "golden" / "keys" / "unianimate_unet.json"
-MANIFEST = ROOT.parent / "shared" / "keys" / "unianimate" / "unet_unianimate.json"
+MANIFEST = MANIFESTS / "unianimate" / "unet_unianimate.json"
 
 CONDITIONS = ("image", "local_image", "dwpose", "randomref")
 CLOSE = {"rtol": 0, "atol": 2e-5}
@@ -30,25 +25,12 @@ def meta_unet() -> UniAnimateUNet:
         return UniAnimateUNet()
 
 
-def summary(shapes: Mapping[str, list[int]]) -> dict[str, list]:
-    """Part of the network -> [how many parameters by name, digest of their names and shapes]."""
-    parts: dict[str, list[str]] = defaultdict(list)
-    for name, shape in sorted(shapes.items()):
-        first, second = name.split(".")[:2]
-        part = f"{first}.{second}" if first.endswith(("blocks", "block")) else first
-        parts[part].append(f"{name} {list(shape)}")
-    return {
-        part: [len(lines), hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]]
-        for part, lines in parts.items()
-    }
-
-
 # ---- names and shapes ----------------------------------------------------------------------------------
 
 
 def test_full_size_names_and_shapes_are_the_checkpoints() -> None:
     ours = {name: list(tensor.shape) for name, tensor in meta_unet().state_dict().items()}
-    assert summary(ours) == json.loads(SUMMARY.read_text())
+    assert summary(ours) == travelling("unianimate_unet")
     assert len(ours) == 1544
     assert sum(torch.Size(shape).numel() for shape in ours.values()) == 1_416_564_300
 
@@ -58,7 +40,7 @@ def test_the_summary_is_the_manifests() -> None:
     manifest = json.loads(MANIFEST.read_text())
     ours = {name: list(tensor.shape) for name, tensor in meta_unet().state_dict().items()}
     assert ours == manifest
-    assert summary(manifest) == json.loads(SUMMARY.read_text())
+    assert summary(manifest) == travelling("unianimate_unet")
 
 
 def test_full_size_forward_keeps_the_latents_shape() -> None:
