@@ -1,4 +1,4 @@
-"""The weight files of both systems and of the pose detector: names, sizes, licences, pages, and where people have them.
+"""The weight files of both systems and of the pose detector: names, sizes, licences, pages, places.
 
 Nothing here opens or fetches a file. Neighbouring packs' folders are searched, never written to
 (peers 3c); names are compared without regard to case, because a pack folder may be lower-case.
@@ -45,7 +45,11 @@ DWPOSE_PAGE = "https://huggingface.co/yzd-v/DWPose"
 
 FILES = (
     ModelFile(
-        "unianimate_16f_32f_non_ema_223000.pth", "UniAnimate UNet", "unianimate", RESEARCH_ONLY, UNIANIMATE_PAGE
+        "unianimate_16f_32f_non_ema_223000.pth",
+        "UniAnimate UNet",
+        "unianimate",
+        RESEARCH_ONLY,
+        UNIANIMATE_PAGE,
     ),
     ModelFile(
         "v2-1_512-ema-pruned.ckpt",
@@ -66,9 +70,15 @@ FILES = (
         also=("clip_vision", "text_encoders"),
     ),
     ModelFile("unet-checkpoint-epoch-5.ckpt", "X-Dyna UNet", "xdyna", XDYNA_WEIGHTS, XDYNA_PAGE),
-    ModelFile("controlnet-checkpoint-epoch-5.ckpt", "X-Dyna pose ControlNet", "xdyna", XDYNA_WEIGHTS, XDYNA_PAGE),
     ModelFile(
-        "controlnet-face-checkpoint-epoch-2.ckpt", "X-Dyna face ControlNet", "xdyna", XDYNA_WEIGHTS, XDYNA_PAGE
+        "controlnet-checkpoint-epoch-5.ckpt", "X-Dyna pose ControlNet", "xdyna", XDYNA_WEIGHTS, XDYNA_PAGE
+    ),
+    ModelFile(
+        "controlnet-face-checkpoint-epoch-2.ckpt",
+        "X-Dyna face ControlNet",
+        "xdyna",
+        XDYNA_WEIGHTS,
+        XDYNA_PAGE,
     ),
     ModelFile(
         "ip-adapter-plus_sd15.bin",
@@ -79,18 +89,31 @@ FILES = (
         also=("ipadapter",),
     ),
     ModelFile(
-        "yolox_l.onnx", "person detector", "dwpose", UNCONFIRMED, DWPOSE_PAGE,
-        size=216_746_733, sha256="7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
+        "yolox_l.onnx",
+        "person detector",
+        "dwpose",
+        UNCONFIRMED,
+        DWPOSE_PAGE,
+        size=216_746_733,
+        sha256="7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
     ),
     ModelFile(
-        "dw-ll_ucoco_384.onnx", "whole-body pose network", "dwpose", UNCONFIRMED, DWPOSE_PAGE,
-        size=134_399_116, sha256="724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+        "dw-ll_ucoco_384.onnx",
+        "whole-body pose network",
+        "dwpose",
+        UNCONFIRMED,
+        DWPOSE_PAGE,
+        size=134_399_116,
+        sha256="724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
     ),
     ModelFile(
-        "dw-ll_ucoco.onnx", "whole-body pose network, 256x192", "dwpose", UNCONFIRMED,
+        "dw-ll_ucoco.onnx",
+        "whole-body pose network, 256x192",
+        "dwpose",
+        UNCONFIRMED,
         "https://huggingface.co/hr16/UnJIT-DWPose",
     ),
-)  # fmt: skip
+)
 
 FOLDERS = ("unianimate", "xdyna", "dwpose")
 """The model folder ids of our own."""
@@ -120,7 +143,7 @@ def badge(name: str) -> str:
 
 
 def missing(name: str, searched: Iterable[Path], put_into: Path) -> str:
-    """The sentence for a file that is not there: what it is, how big, where from, where to, under what terms."""
+    """The sentence for a file that is not there: what it is, its size and terms, where from and where to."""
     file = described(name)
     where = ", ".join(str(folder) for folder in searched) or "no folder"
     if file is None:

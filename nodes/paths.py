@@ -1,0 +1,111 @@
+"""ComfyUI's folders: model folders registered and searched, and the places of outputs and state.
+
+What is searched for a model: the registered folders (so extra_model_paths.yaml works), then the
+folders of neighbouring packs. Nothing is ever written there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import folder_paths
+
+from ..app import models
+
+DEMO = "demo (embedded)"
+"""The entry of every loader's list that needs no download."""
+
+WEIGHTS = frozenset({".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin"})
+EXTENSIONS = {"unianimate": WEIGHTS, "xdyna": WEIGHTS, "dwpose": frozenset({".onnx"})}
+
+
+def register() -> None:
+    """Give ComfyUI our model folder ids; entries that are there (extra_model_paths.yaml) stay first."""
+    for name in models.FOLDERS:
+        folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
+        paths, extensions = folder_paths.folder_names_and_paths[name]
+        # A name new to ComfyUI comes with no extensions, which would list every file of the folder.
+        folder_paths.folder_names_and_paths[name] = (paths, set(extensions) | EXTENSIONS[name])
+
+
+def choices(*folders: str, demo: bool = True) -> list[str]:
+    """What a loader's list offers: the demo, the files of the folder ids, known files of neighbouring packs.
+
+    A name stands once; ``locate`` finds the file wherever it lies.
+    """
+    listed = [name for folder in _registered(folders) for name in folder_paths.get_filename_list(folder)]
+    elsewhere = _outside(folders)
+    known = [
+        file.name for file in models.FILES if file.folder in folders and models.find(file.name, elsewhere)
+    ]
+    return list(dict.fromkeys(([DEMO] if demo else []) + listed + known))
+
+
+def locate(choice: str, *folders: str) -> Path:
+    """The file that a choice of the list means.
+
+    Raises FileNotFoundError that says what the file is, where to get it and where to put it.
+    """
+    for folder in _registered(folders):
+        path = folder_paths.get_full_path(folder, choice)
+        if path is not None:
+            return Path(path)
+    inside = [Path(path) for folder in _registered(folders) for path in folder_paths.get_folder_paths(folder)]
+    elsewhere = _outside(folders)
+    hit = models.find(choice, inside + elsewhere)
+    if hit is None:
+        raise FileNotFoundError(models.missing(choice, inside + elsewhere, _home(folders)))
+    return hit
+
+
+def stamp(choice: str, *folders: str) -> str:
+    """For ``fingerprint_inputs`` of a loader: changes when the file does; never raises."""
+    if choice == DEMO:
+        return DEMO
+    try:
+        path = locate(choice, *folders)
+        state = path.stat()
+    except OSError:
+        return f"{choice} is missing"
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class SavePlace:
+    """Where a file goes: an existing folder, a free name without suffix, the folder as the page knows it."""
+
+    folder: Path
+    name: str
+    subfolder: str
+
+
+def save_place(prefix: str, width: int = 0, height: int = 0) -> SavePlace:
+    """The next free name in ComfyUI's output folder; a prefix may hold folders, %width%, %height% etc."""
+    folder, name, number, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory(), width, height
+    )
+    return SavePlace(Path(folder), f"{name}_{number:05}_", subfolder)
+
+
+def user_folder() -> Path:
+    """ComfyUI's user directory, below which caches and resumable runs live (``app.state.place``)."""
+    return Path(folder_paths.get_user_directory())
+
+
+def _registered(folders: Sequence[str]) -> list[str]:
+    """Those of the ids that ComfyUI knows: some belong to packs that may not be installed."""
+    return [name for name in folders if name in folder_paths.folder_names_and_paths]
+
+
+def _outside(folders: Sequence[str]) -> list[Path]:
+    """Where else files of these ids may lie: folders of ids without a pack, other packs' own folders."""
+    unregistered = [name for name in folders if name not in folder_paths.folder_names_and_paths]
+    packs = models.neighbours(Path(path) for path in folder_paths.get_folder_paths("custom_nodes"))
+    return [Path(folder_paths.models_dir) / name for name in unregistered] + packs
+
+
+def _home(folders: Sequence[str]) -> Path:
+    ours = next((name for name in folders if name in models.FOLDERS), folders[0])
+    return Path(folder_paths.models_dir) / ours

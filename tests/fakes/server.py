@@ -1,0 +1,138 @@
+"""The real program as a server in its own process and throw-away directory, and the calls tests need."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .executor import Prompt
+
+START_LIMIT = 120.0
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running ComfyUI: where it listens, where its files lie, which process it is."""
+
+    url: str
+    base: Path
+    process: subprocess.Popen
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=60) as reply:
+            return json.loads(reply.read())
+
+    def post(self, path: str, content: Any) -> Any:
+        request = urllib.request.Request(self.url + path, json.dumps(content).encode())
+        request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                answer = reply.read()
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{path}: {error.read().decode()}") from error
+        return json.loads(answer) if answer else None
+
+    def start(self, prompt: Prompt) -> str:
+        """Queue a prompt; its id. AssertionError with the server's reasons when any node of it is refused."""
+        answer = self.post("/prompt", {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": {}}}})
+        assert not answer.get("node_errors"), answer["node_errors"]
+        return answer["prompt_id"]
+
+    def wait(self, prompt_id: str, limit: float = 120.0) -> dict[str, Any]:
+        """The history entry of a prompt that has ended, well or not."""
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if entry and entry.get("status", {}).get("status_str"):
+                return entry
+            time.sleep(0.1)
+        raise AssertionError(f"the prompt did not end within {limit} s:\n{self.log()}")
+
+    def run(self, prompt: Prompt, limit: float = 120.0) -> dict[str, Any]:
+        """What every output node showed. AssertionError with the messages when a node failed."""
+        entry = self.wait(self.start(prompt), limit)
+        assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
+        return entry["outputs"]
+
+    def memory(self) -> int:
+        """Resident bytes of the process (Linux)."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
+
+    def log(self) -> str:
+        return "\n".join((self.base / "server.log").read_text(errors="replace").splitlines()[-60:])
+
+
+@contextmanager
+def serving(comfyui: Path, pack: Path, base: Path, *options: str) -> Iterator[Server]:
+    """ComfyUI with one pack linked into its custom_nodes, on a free port of this machine, on the CPU."""
+    for name in ("input", "output", "temp", "user", "models", "custom_nodes"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    (base / "custom_nodes" / "xdyna-unianimate").symlink_to(pack, target_is_directory=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    python = os.environ.get("COMFY_PYTHON", sys.executable)
+    command = [python, str(comfyui / "main.py"), "--cpu", "--port", str(port), "--base-directory", str(base)]
+    command += [
+        "--database-url",
+        "sqlite:///:memory:",
+        "--disable-auto-launch",
+        "--disable-api-nodes",
+        *options,
+    ]
+    environment = {**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **OFFLINE}
+    with (base / "server.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=base, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        server = Server(f"http://127.0.0.1:{port}", base, process)
+        try:
+            _until_it_listens(server)
+            yield server
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _until_it_listens(server: Server) -> None:
+    end = time.monotonic() + START_LIMIT
+    while time.monotonic() < end:
+        assert server.process.poll() is None, f"ComfyUI ended before it listened:\n{server.log()}"
+        try:
+            server.get("/system_stats")
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.2)
+    raise AssertionError(f"ComfyUI did not listen within {START_LIMIT} s:\n{server.log()}")
+
+
+@dataclass(frozen=True)
+class Described:
+    """A node as /object_info tells it, enough like a class for ``workflow.to_prompt``."""
+
+    info: Mapping[str, Any]
+
+    def INPUT_TYPES(self) -> Mapping[str, Any]:
+        return self.info["input"]
+
+
+def described(object_info: Mapping[str, Any]) -> dict[str, Described]:
+    """{node id: description} of all nodes of a server."""
+    return {name: Described(info) for name, info in object_info.items()}

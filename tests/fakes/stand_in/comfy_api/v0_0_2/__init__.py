@@ -1,0 +1,3 @@
+from comfy_api.latest import ComfyExtension, Input, InputImpl, Types, io, ui
+
+__all__ = ["ComfyExtension", "Input", "InputImpl", "Types", "io", "ui"]
