@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Size = tuple[int, int]
 
@@ -23,8 +27,12 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", 
 """File name endings that folders of frames are searched for (lower case)."""
 
 
-class PictureError(ValueError):
-    """A picture that cannot be read, with a sentence that names the file and the reason."""
+PICTURE_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "MPO")
+"""Pillow's names of the formats that are read; others start programs (EPS) or are hardly tested."""
+
+
+class VideoError(ValueError):
+    """A picture or video that cannot be read or written; a sentence with the file and the reason."""
 
 
 def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
@@ -32,28 +40,55 @@ def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
 
     Turned upright by its EXIF tag (as OpenCV did for UniAnimate, spec 2.1); 16 bits keep their upper 8;
     grey is repeated, palettes and CMYK are converted; alpha is dropped, as core's Load Image does.
-    Raises PictureError with a sentence.
+    Raises VideoError with a sentence.
     """
-    from PIL import Image, ImageOps
-
     path = Path(path)
     try:
-        with path.open("rb") as file, Image.open(file) as picture:
-            check_size(picture.size, path)
-            return as_rgb(ImageOps.exif_transpose(picture))
-    except PictureError:
-        raise
-    except FileNotFoundError as error:
-        raise PictureError(f"There is no picture {path}.") from error
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{path} cannot be read: it claims to be a giant picture.") from error
-    # Pillow's decoders report damage with many types: UnidentifiedImageError, SyntaxError, struct.error, ...
+        with path.open("rb") as file, opened_picture(file, str(path)) as picture:
+            return upright(picture, str(path))  # type: ignore[return-value]  # there is a first frame
+    except OSError as error:
+        raise VideoError(f"{path} cannot be opened: {error.strerror or error}.") from error
+
+
+@contextmanager
+def opened_picture(file: BinaryIO, name: str) -> Iterator[Image]:
+    """A file as a PIL picture of a known format and a sane size; VideoError where it is none."""
+    from PIL import Image
+
+    Image.init()
+    formats = [format for format in PICTURE_FORMATS if format in Image.OPEN]
+    try:
+        picture = Image.open(file, formats=formats)
+    # Pillow reports damage with many types: UnidentifiedImageError, SyntaxError, struct.error, ...
     except Exception as error:
         reason = "no known picture format" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise PictureError(f"{path} cannot be read as a picture: {one_line(reason)}.") from error
+        raise VideoError(f"{name} cannot be read as a picture: {one_line(reason)}.") from error
+    with picture:
+        check_size(picture.size, name)
+        yield picture
 
 
-def as_rgb(picture) -> np.ndarray:
+def upright(picture: Image, name: str, frame: int = 0) -> np.ndarray | None:
+    """uint8 RGB [H, W, 3] of a PIL picture's frame, turned by its EXIF tag; None after the last frame.
+
+    Raises VideoError where it is damaged.
+    """
+    from PIL import ImageOps
+
+    try:
+        picture.seek(frame)
+    except EOFError:
+        return None
+    # Pillow's decoders report damage with many types: OSError, SyntaxError, IndexError, struct.error, ...
+    except Exception as error:
+        raise VideoError(f"{name} is damaged at frame {frame}: {one_line(error)}.") from error
+    try:
+        return as_rgb(ImageOps.exif_transpose(picture))
+    except Exception as error:
+        raise VideoError(f"{name} cannot be read as a picture: {one_line(error)}.") from error
+
+
+def as_rgb(picture: Image) -> np.ndarray:
     """uint8 RGB [H, W, 3] of a PIL picture of any mode (loads it)."""
     if picture.mode.startswith("I") or picture.mode == "F":
         grey = np.asarray(picture.convert("F") if picture.mode == "F" else picture)
@@ -65,11 +100,11 @@ def as_rgb(picture) -> np.ndarray:
     return np.array(picture.convert("RGB"))
 
 
-def check_size(size: Size, path: Path) -> None:
-    """Raise PictureError for a picture or video whose header claims more pixels than PIXEL_LIMIT, or none."""
+def check_size(size: Size, name: str) -> None:
+    """Raise VideoError for a picture or video whose header claims more pixels than PIXEL_LIMIT, or none."""
     width, height = size
     if width < 1 or height < 1 or width * height > PIXEL_LIMIT:
-        raise PictureError(f"{path} claims to be {width}x{height} pixels, which is not a usable size.")
+        raise VideoError(f"{name} claims to be {width}x{height} pixels, which is not a usable size.")
 
 
 def resize(picture: np.ndarray, size: Size, filter: Literal["bilinear", "bicubic", "lanczos"]) -> np.ndarray:
