@@ -47,6 +47,9 @@ class Codec:
 
 TAGS = {"movflags": "use_metadata_tags+faststart"}
 """mp4: keep metadata under any name (ComfyUI's workflow), and put the index first, for browsers."""
+WORST_CRF = 51
+"""The largest that every encoder of the table takes."""
+
 QUIET = {"x265-params": "log-level=error"}
 
 CODECS = {
@@ -101,6 +104,8 @@ def write_video(
     rate = Fraction(fps).limit_denominator(1001) if fps > 0 else Fraction(0)
     if not 0 < rate <= 1000:
         raise VideoError(f"A clip has between 0 and 1000 frames per second; got {fps}.")
+    if crf is not None and not 0 <= crf <= WORST_CRF:
+        raise VideoError(f"Quality (crf) lies between 0 and {WORST_CRF}, lower is better; got {crf}.")
     if path.exists() and not overwrite:
         raise VideoError(f"{path} exists already; choose another name, or allow it to be overwritten.")
     first, frames = _peeked(path, frames)
