@@ -251,6 +251,9 @@ class Container(VideoSource):
             if not container.streams.audio:
                 return None
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                log.warning("The sound of %s is in a format that this FFmpeg cannot decode", self.name)
+                return None
             mono = stream.codec_context.channels == 1
             resampler = av.AudioResampler(
                 "fltp", "mono" if mono else "stereo", stream.codec_context.sample_rate
@@ -325,14 +328,28 @@ class Container(VideoSource):
     def _pictures(self) -> Iterator[Any]:
         if not self._steady:
             return self._decoded()
-        return steady(((frame.time, frame) for frame in self._decoded()), float(self.fps))
+        return steady(self._timed(), float(self.fps))
 
     def _rgb(self, picture: Any) -> np.ndarray:
-        width, height = (
-            self._coded_size
-        )  # a stream may change its size; the clip keeps that of its first frame
-        pixels = picture.to_ndarray(format="rgb24", width=width, height=height)
+        import av
+
+        # A stream may change its size; the clip keeps that of its first frame.
+        width, height = self._coded_size
+        try:
+            pixels = picture.to_ndarray(format="rgb24", width=width, height=height)
+        except av.FFmpegError:
+            # A matrix of colours that FFmpeg has no arithmetic for: the usual one shows the picture at least.
+            pixels = self._guessed_colours(picture)
         return np.ascontiguousarray(self._turn(pixels))
+
+    def _guessed_colours(self, picture: Any) -> np.ndarray:
+        import av
+
+        width, height = self._coded_size
+        try:
+            return picture.to_ndarray(format="rgb24", width=width, height=height, src_colorspace="ITU709")
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(f"{self.name} has frames in an unknown format: {_reason(error)}.") from error
 
     def _decoded(self) -> Iterator[Any]:
         """Frames of the trimmed stretch; damage ends them, and is an error where there is none before it."""
@@ -360,6 +377,13 @@ class Container(VideoSource):
             raise VideoError(
                 f"{self.name} holds no frames" + (f" after {self._start:g} s." if self._start else ".")
             )
+
+    def _timed(self) -> Iterator[tuple[float, Any]]:
+        """(seconds, frame); where damage took a time, the frame follows the one before it."""
+        time = 0.0
+        for frame in self._decoded():
+            time = time + 1 / float(self.fps) if frame.time is None else frame.time
+            yield time, frame
 
     def _place(self, frame: Any) -> int:
         """-1 before the stretch that is meant, 0 inside, 1 after it."""

@@ -45,8 +45,11 @@ def encoded(
     times: list[int] | None = None,
     sound: float = 0.0,
     rotation: int | None = None,
+    matrix: int | None = None,
 ) -> bytes:
-    """A video file in memory by plain PyAV. times: of the frames in ms; sound: seconds of a tone."""
+    """A video file in memory by plain PyAV. times: of the frames in ms; sound: seconds of a tone.
+    matrix: of the colours, FFmpeg's number (written down, not used).
+    """
     import av
 
     buffer = io.BytesIO()
@@ -59,6 +62,8 @@ def encoded(
                 stream.pix_fmt = pix_fmt
                 if pix_fmt == "gray":
                     stream.codec_context.color_range = 2  # full
+                if matrix is not None:
+                    stream.codec_context.colorspace = matrix
                 if times:
                     stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
                 if rotation is not None:

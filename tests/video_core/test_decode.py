@@ -156,6 +156,15 @@ def test_sound_begins_with_the_first_frame() -> None:
     assert open_video(io.BytesIO(encoded(clip(3)))).audio() is None
 
 
+def test_sound_of_an_unknown_kind_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    content = (
+        encoded(clip(3), sound=0.5).replace(b"mp4a", b"zzzz").replace(b"\x40\x15\0\0\0", b"\xfe\x15\0\0\0")
+    )
+    source = open_video(io.BytesIO(content))
+    assert len(list(source.frames())) == 3
+    assert source.audio() is None and "cannot decode" in caplog.text
+
+
 def test_even_times_pass_unchanged() -> None:
     assert list(steady(((i / 30, i) for i in range(50)), 30)) == list(range(50))
     jitter = [(i / 30 + (0.2 / 30) * (-1) ** i, i) for i in range(50)]
@@ -408,6 +417,27 @@ def test_damage_in_the_middle_keeps_what_came_before(tmp_path: Path) -> None:
     source = open_video(saved(tmp_path / "a.mkv", content[: len(content) * 2 // 3]))
     found = [number(f) for f in source.frames()]
     assert 5 < len(found) < 30 and found[:6] == list(range(6))
+
+
+@pytest.mark.parametrize("matrix", [8, 10, 11, 14])
+def test_colours_that_ffmpeg_cannot_compute_are_guessed(matrix: int) -> None:
+    source = open_video(io.BytesIO(encoded(clip(3), "matroska", "ffv1", matrix=matrix)))
+    assert [number(f) for f in source.frames()] == [0, 1, 2]
+
+
+def test_frames_whose_time_was_lost_follow_each_other() -> None:
+    """Found by damaging files at random: times that are uneven, and some missing."""
+    source = open_video(io.BytesIO(encoded(clip(6), "matroska", times=[0, 100, 200, 500, 600, 700], fps=10)))
+    decoded = source._decoded
+
+    def some_lost():
+        for index, frame in enumerate(decoded()):
+            if index in (1, 4):
+                frame.pts = None
+            yield frame
+
+    source._decoded = some_lost
+    assert [number(f) for f in source.frames()] == [0, 1, 2, 2, 2, 3, 4, 5]
 
 
 def test_odd_sizes_are_read_as_they_are() -> None:
