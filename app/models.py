@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 
@@ -164,12 +165,13 @@ def below(folder: Path, relative: str) -> Path | None:
     for part in PurePosixPath(relative.replace("\\", "/")).parts:
         if part in ("..", "/", "//") or ":" in part:
             return None
-        exact = here / part
-        if not exact.exists():
-            exact = next((p for p in _entries(here) if p.name.casefold() == part.casefold()), None)
-        if exact is None:
+        entries = _entries(here)
+        same = (p for p in entries if p.name == part)
+        alike = (p for p in entries if p.name.casefold() == part.casefold())
+        found = next(chain(same, alike), None)
+        if found is None:
             return None
-        here = exact
+        here = found
     return here
 
 
@@ -194,12 +196,17 @@ def _aux_bases(roots: Iterable[Path], environ: Mapping[str, str]) -> Iterator[Pa
     for root in roots:
         pack = below(root, AUX_PACK)
         config = pack / "config.yaml" if pack else None
-        if config is None or not config.is_file():
-            continue
-        for line in config.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in _lines(config) if config else ():
             key, _, value = line.partition(":")
             if key.strip() == "annotator_ckpts_path" and value.strip():
                 yield pack / value.split(" #")[0].strip().strip("\"'")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _entries(folder: Path) -> list[Path]:

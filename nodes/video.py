@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +110,20 @@ class EncodeVideo(io.ComfyNode):
         clip = _clip(images, fps, audio, video_info)
         metadata = host.workflow_metadata(cls.hidden) if save_workflow else {}
         written, place = _save(clip, filename_prefix, format, crf, metadata)
-        return io.NodeOutput(
-            InputImpl.VideoFromComponents(clip), str(written.path), ui=_shown(written, place)
-        )
+        return io.NodeOutput(_for_core(clip), str(written.path), ui=_shown(written, place))
 
 
 def _clip(frames: Tensor, fps: float, audio: Any, video_info: Any) -> Types.VideoComponents:
-    """The clip as core's VIDEO holds it, with even sides: core's own encoder takes no others."""
     return Types.VideoComponents(
-        images=images.even(images.rgb(frames)),
+        images=images.rgb(frames),
         audio=audio if images.sound_of(audio) else None,
         frame_rate=images.frame_rate(fps, video_info),
     )
+
+
+def _for_core(clip: Types.VideoComponents) -> InputImpl.VideoFromComponents:
+    """The clip with even sides: core's own encoder takes no others."""
+    return InputImpl.VideoFromComponents(replace(clip, images=images.even(clip.images)))
 
 
 def _save(

@@ -109,6 +109,13 @@ def test_any_size_and_channel_count_is_saved_and_passed_on(executor, height, wid
     assert saved["filename"].endswith(".mp4")
 
 
+@pytest.mark.parametrize("name", ["gif", "webp", "png sequence"])
+def test_what_can_hold_odd_sizes_keeps_them(executor, name):
+    path = Path(executor.run(prompt(2, 33, 47, format=name)).outputs["2"][1])
+    with Image.open(path / "00000.png" if path.is_dir() else path) as picture:
+        assert picture.size == (47, 33)
+
+
 def test_sound_is_muxed_and_cut_where_the_frames_end(executor):
     run = executor.run(prompt(frames=8, audio=["1", 1]))
     with av.open(run.outputs["2"][1]) as container:
