@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .images import resize
 from .weights import (
     Renamed,
+    common_dtype,
     find_folder,
     find_weights,
     load_exactly,
@@ -356,7 +357,7 @@ def _loaded(clip: nn.Module, tensors: Renamed, source: str, dtype: torch.dtype |
             # A constant that no file holds; on the meta device it lost its values.
             count = module.position_embedding.num_embeddings
             module.position_ids = torch.arange(count).expand(1, -1)
-    load_exactly(clip.network, tensors, source=source, dtype=dtype)
+    load_exactly(clip.network, tensors, source=source, dtype=dtype or common_dtype(tensors))
     return clip.eval().requires_grad_(False)
 
 

@@ -26,6 +26,9 @@ PICKLE_LIMIT = 1 << 24
 OPCODE_LIMIT = 1 << 20
 """Steps of a pickle: one byte can make an object of 200, so that a small file could fill the memory."""
 
+SAFE_TORCH = (2, 6)
+"""From here on a weights-only load runs nothing (CVE-2025-32434), and can be told of inert classes."""
+
 LEGACY_PICKLES = 5
 """Pickles in a file of torch < 1.6: magic number, protocol, system, objects, storage keys."""
 
@@ -88,6 +91,10 @@ def read_pickle(path: Path) -> Any:
 
     Raises PickleRefused with the reason, OSError where the file cannot be read.
     """
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
+        raise PickleRefused(
+            "torch before 2.6 cannot read pickles safely; update it, or give a .safetensors file"
+        )
     zipped = _is_zip(path)
     for name in _imports(path, zipped):
         if name not in TENSOR_NAMES and name not in INERT_NAMES:

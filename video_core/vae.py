@@ -22,6 +22,7 @@ from .placement import Placed, out_of_memory, smaller_on_oom
 from .weights import (
     Checkpoint,
     Renamed,
+    common_dtype,
     find_folder,
     find_weights,
     load_exactly,
@@ -290,7 +291,8 @@ def vae_from_tensors(
     """An autoencoder of that architecture with these tensors, whichever of the known namings they have."""
     with torch.device("meta"):
         vae = Vae(config)
-    load_exactly(vae.network, _by_our_names(tensors, vae), source=SOURCE, dtype=dtype)
+    part = _by_our_names(tensors, vae)
+    load_exactly(vae.network, part, source=SOURCE, dtype=dtype or common_dtype(part))
     return vae.eval().requires_grad_(False)
 
 

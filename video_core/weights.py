@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .families import family_of
 from .pickles import ZIP_MAGIC, PickleRefused, read_pickle, tensors_in
 
 Config = TypeVar("Config")
@@ -397,12 +398,15 @@ def _check_names_and_shapes(
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshaped}
     found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
-    if found:
-        raise CheckpointError(
-            f"{source_of(tensors)} does not hold exactly the weights of {source}: {'; '.join(found)}. "
-            f"{len(expected) - len(missing) - len(misshaped)} of {len(expected)} keys fit; "
-            f"choose the file of {source}."
-        )
+    if not found:
+        return
+    fitting = len(expected) - len(missing) - len(misshaped)
+    family = family_of(tensors) if len(missing) > len(expected) // 2 else None
+    raise CheckpointError(
+        f"{source_of(tensors)} does not hold exactly the weights of {source}: {'; '.join(found)}. "
+        + (f"It looks like {family}. " if family else "")
+        + f"{fitting} of {len(expected)} keys fit; choose the file of {source}."
+    )
 
 
 def _some(names: list[str]) -> str:

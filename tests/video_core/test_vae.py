@@ -11,8 +11,10 @@ import torch
 from xdyna_unianimate.video_core.vae import SOURCE, Vae, VaeConfig, ldm_name, load_vae
 from xdyna_unianimate.video_core.weights import CheckpointError, save_checkpoint
 
+from ..manifest import MANIFESTS, shapes, summary, travelling
+
 TINY = VaeConfig(block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=4, sample_size=32)
-MANIFEST = Path(__file__).parents[3] / "shared" / "keys" / "unianimate" / "first_stage_model.json"
+MANIFEST = MANIFESTS / "unianimate" / "first_stage_model.json"
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +68,18 @@ def test_every_naming_loads(vae: Vae, tmp_path: Path, naming: str, kind: str) ->
         assert torch.equal(loaded.network.state_dict()[name], value), name
 
 
-@pytest.mark.skipif(not MANIFEST.is_file(), reason="the published key lists are not here")
 def test_key_table_covers_the_published_file_exactly() -> None:
     """UniAnimate spec 7: 248 keys, every name and shape of v2-1_512-ema-pruned.ckpt's autoencoder."""
-    published = json.loads(MANIFEST.read_text())
     with torch.device("meta"):
         network = Vae(VaeConfig()).network
-    ours = {f"first_stage_model.{ldm_name(k, 4)}": list(v.shape) for k, v in network.state_dict().items()}
-    assert ours.keys() == published.keys() and len(ours) == 248
-    for name, shape in published.items():
-        assert [n for n in shape if n != 1] == [n for n in ours[name] if n != 1], name
+    ours = {
+        f"first_stage_model.{ldm_name(name, 4)}": shape + [1, 1] * (".to_" in name and len(shape) == 2)
+        for name, shape in shapes(network).items()
+    }
+    assert (len(ours), sum(p.numel() for p in network.parameters())) == (248, 83_653_863)
+    assert summary(ours) == travelling("unianimate_vae")
+    if MANIFEST.is_file():
+        assert ours == json.loads(MANIFEST.read_text())
 
 
 @pytest.mark.parametrize("inside", ["", "vae"])
@@ -108,6 +112,16 @@ def test_another_models_file_is_one_sentence(vae: Vae, tmp_path: Path) -> None:
         load_vae(path)
     assert "1 missing (decoder.up_blocks.3.resnets.0.conv1.weight)" in str(caught.value)
     assert SOURCE in str(caught.value)
+    path = save_checkpoint(tmp_path / "b.safetensors", {"dwpose_embedding.0.bias": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="missing"):
+        load_vae(path)
+
+
+def test_files_of_mixed_precision_take_the_higher(vae: Vae, tmp_path: Path) -> None:
+    tensors = state(vae, "diffusers")
+    tensors = {k: v.half() if "decoder" in k else v for k, v in tensors.items()}
+    path = save_checkpoint(tmp_path / "a.safetensors", tensors, {"config": json.dumps(asdict(TINY))})
+    assert {p.dtype for p in load_vae(path).parameters()} == {torch.float32}
 
 
 # ---- units and draws -----------------------------------------------------------------------------------

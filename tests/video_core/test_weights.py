@@ -200,6 +200,12 @@ def test_one_error_lists_everything_that_does_not_fit(tmp_path: Path) -> None:
     assert module[0].weight.is_meta, "a failed load changes nothing"
 
 
+def test_another_model_s_file_is_called_by_its_name() -> None:
+    stranger = {"decoder.conv_in.weight": torch.zeros(1), "decoder.conv_out.weight": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match="It looks like an image autoencoder"):
+        load_exactly(net("meta"), stranger, source=SOURCE)
+
+
 @pytest.mark.parametrize(
     ("value", "dtype", "reason"),
     [
@@ -391,6 +397,16 @@ def test_persistent_ids_and_hidden_imports_are_refused(tmp_path: Path) -> None:
     refused(zipped(tmp_path / "persistent.pth", b"\x80\x02X\x05\x00\x00\x00othrsQ."))
     hidden = pickletools.optimize(pickle.dumps(Calls(os.system, "true"), 4))
     assert "hidden" in refused(zipped(tmp_path / "hidden.pth", hidden))
+
+
+def test_torch_versions_that_can_be_made_to_run_code_read_no_pickles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
+    save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cu121")
+    assert "update it" in refused(tmp_path / "a.pth")
+    assert list(open_checkpoint(tmp_path / "a.safetensors")) == ["a"]
 
 
 def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
