@@ -54,7 +54,7 @@ def read_jobs(path: str | Path) -> list[Job]:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Entry {number} of {path} is not a job ({error}): expected [frame interval, reference, "
-                "poses], a mapping with reference and driving, or X-Dyna's image_path and target_no_head_poses."
+                "poses], a mapping with reference and driving, or X-Dyna's image_path and poses."
             ) from error
     return jobs
 

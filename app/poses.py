@@ -194,7 +194,7 @@ def _measured(frames: Iterable[np.ndarray], size: list[tuple[int, int]]) -> Iter
             size.append(here)
         if here != size[0]:
             raise PoseError(
-                f"Frame {number} is {here[0]} x {here[1]} pixels and the first is {size[0][0]} x {size[0][1]}; "
+                f"Frame {number} is {here[0]} x {here[1]} pixels, the first {size[0][0]} x {size[0][1]}; "
                 "a clip has frames of one size."
             )
         yield frame

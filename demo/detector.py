@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from ..pose_align.detector import Detection, check_frame
-from . import inputs
+from .inputs import DRIVING, REFERENCE, driving_poses, reference_pose
 
 THUMBNAIL = (16, 24)
 MOST_DIFFERENT = 8.0
@@ -38,8 +38,8 @@ class DemoDetector:
         """Thumbnails float32 [n, h, w, 3] of the drawn pictures, and their joints [n, 134, 2] in 0..1."""
         from ..video_core.video import open_frames
 
-        pictures = [*open_frames(inputs.REFERENCE), *open_frames(inputs.DRIVING)]
-        poses = [inputs.reference_pose(), inputs.driving_poses()]
+        pictures = [*open_frames(REFERENCE), *open_frames(DRIVING)]
+        poses = [reference_pose(), driving_poses()]
         points = np.concatenate([p.points / np.array(p.canvas) for p in poses])
         return np.stack([_thumbnail(picture) for picture in pictures]), points
 
