@@ -50,7 +50,7 @@ class Source:
 class Preparation:
     """How poses become the pictures that a network is shown.
 
-    align: "robust", "original", or "off" to use the driving poses as they are. median: ratios over all frames.
+    align: "robust", "original", or "off" to take the driving poses as they are. median: over all frames.
     published_canvas: UniAnimate's skeletons on 512 x 768 and stretched, as published, else the video's size.
     jpeg: UniAnimate's skeletons through the JPEG of the original's files. hands, feet, head: what is drawn;
     None is the style's own choice.
@@ -108,7 +108,7 @@ def prepare(
 ) -> Prepared:
     """Read everything an animation needs; poses are aligned to the reference's body.
 
-    detector: called only where a picture has to be looked at. Raises PoseError and VideoError with a sentence.
+    detector: called only where a picture has to be looked at. Raises PoseError and VideoError.
     """
     from ..video_core.images import read_picture
 
@@ -175,7 +175,7 @@ def unianimate(
 
 
 def in_crop(poses: PoseSequence, size: Size) -> PoseSequence:
-    """Poses in pixels of a reference, seen from the part of it that X-Dyna cuts out for a video of ``size``."""
+    """Poses in pixels of a reference, seen from the part of it that X-Dyna cuts out for ``size``."""
     from ..xdyna_core.frames import reference_crop
 
     left, top, width, height = reference_crop(poses.canvas, size)
@@ -237,8 +237,20 @@ def sheet(prepared: Prepared, skeletons: Sequence[np.ndarray], result: Sequence[
     return contact_sheet({"reference": [prepared.reference], "skeleton": skeletons, "result": result})
 
 
+def strip(
+    prepared: Prepared, skeletons: Sequence[np.ndarray], frames: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Frames beside what they were made from: reference, skeleton, result (UniAnimate spec 2.5)."""
+    from ..video_core.images import resize
+
+    for frame, skeleton in zip(frames, skeletons, strict=False):
+        size = (frame.shape[1], frame.shape[0])
+        beside = [resize(picture, size, "bilinear") for picture in (prepared.reference, skeleton)]
+        yield np.concatenate([*beside, frame], axis=1)
+
+
 def kept_for_sheet(frames: Iterable[np.ndarray], keep: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames, passed on, and put into ``keep`` at a quarter of a megapixel at most for the contact sheet."""
+    """The frames, passed on; copies of about a quarter of a megapixel go into ``keep``."""
     for frame in frames:
         step = max(1, round((frame.shape[0] * frame.shape[1] / 250_000) ** 0.5))
         keep.append(np.ascontiguousarray(frame[::step, ::step]))

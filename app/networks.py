@@ -36,7 +36,7 @@ NEEDED: Mapping[System, tuple[str, ...]] = {
     "unianimate": ("unet", "vae", "clip"),
     "xdyna": ("unet", "pose", "image-prompt", "base", "clip"),
 }
-"""Parts without which a system cannot run; a base is an SD1.5 checkpoint or folder, with VAE and text tower."""
+"""Parts that a system cannot do without; a base is an SD1.5 checkpoint or folder, with VAE and text tower."""
 
 
 @dataclass(frozen=True)
