@@ -78,7 +78,7 @@ class Managed:
     """
 
     def __init__(self, *networks: nn.Module) -> None:
-        self._patchers = {network: _patcher(network) for network in networks}
+        self.patchers = {network: _patcher(network) for network in networks}
 
     def placed(self, working: int = 0) -> Placed:
         """What the stages of the cores take: blocks in which a network can run, on the device they yield.
@@ -88,17 +88,41 @@ class Managed:
         allocator's cache is given back in any case.
         """
 
-        @contextmanager
-        def block(network: nn.Module) -> Iterator[torch.device]:
-            patcher = self._patchers[network]
-            try:
-                mm.load_models_gpu([patcher], memory_required=working)
-                _move_what_cannot_be_cast(network, patcher.load_device)
-                yield patcher.load_device
-            finally:
-                mm.soft_empty_cache()
+        return together(self, working=working)
 
-        return block
+
+def together(*managed: Managed, working: int = 0) -> Placed:
+    """``Managed.placed`` for the networks of several loaders, whose blocks may lie inside each other.
+
+    ComfyUI is asked for all networks of the open blocks at once, so that none makes room for another. Before
+    every forward of a network in its block the cancel button is looked at. ``PlacedByCore`` objects may be
+    given to the blocks too.
+    """
+    patchers = {network: patcher for one in managed for network, patcher in one.patchers.items()}
+    open_blocks: list[nn.Module] = []
+
+    @contextmanager
+    def block(network: nn.Module) -> Iterator[torch.device]:
+        if isinstance(network, PlacedByCore):
+            yield output_device()
+            return
+        check = network.register_forward_pre_hook(lambda *_: check_cancelled())
+        open_blocks.append(network)
+        try:
+            mm.load_models_gpu([patchers[one] for one in open_blocks], memory_required=working)
+            for one in open_blocks:
+                _move_what_cannot_be_cast(one, patchers[one].load_device)
+            yield patchers[network].load_device
+        finally:
+            open_blocks.remove(network)
+            check.remove()
+            mm.soft_empty_cache()
+
+    return block
+
+
+class PlacedByCore:
+    """What stands for a network that ComfyUI itself puts in place whenever it is called."""
 
 
 def check_cancelled() -> None:
@@ -126,6 +150,21 @@ def progress(total: int) -> StepCallback:
         bar.update_absolute(done, total, picture)
 
     return on_step
+
+
+class SamplerProgress:
+    """One bar that moves with every window of every step: a sampler's ``on_step`` and ``on_window``."""
+
+    def __init__(self, steps: int) -> None:
+        self._bar, self._done, self._steps, self._windows = progress(steps), 0, steps, 1
+
+    def on_step(self, done: int, total: int, latents: Tensor, x0: Tensor) -> None:
+        self._done, self._steps = done, total
+        self._bar(done * self._windows, total * self._windows, latents, x0)
+
+    def on_window(self, done: int, windows: int) -> None:
+        self._windows = windows
+        self._bar(self._done * windows + done, self._steps * windows)
 
 
 def show(total: int) -> Callable[[int, Image.Image], None]:

@@ -176,6 +176,48 @@ def test_the_room_for_activations_is_asked_for(host, monkeypatch):
         assert asked == [123]
 
 
+def test_networks_of_open_blocks_are_asked_for_together(host, monkeypatch):
+    """One after the other, the second could make room by putting the first out."""
+    import comfy.model_management as mm
+
+    asked = []
+    monkeypatch.setattr(
+        mm, "load_models_gpu", lambda models, memory_required=0: asked.append([m.model.network for m in models])
+    )
+    one, two = network(), network()
+    placed = host.together(host.Managed(one), host.Managed(two), working=5)
+    with placed(one):
+        with placed(two):
+            pass
+        with placed(two):
+            pass
+    with placed(two):
+        pass
+    assert asked == [[one], [one, two], [one, two], [two]]
+
+
+def test_what_core_places_by_itself_is_not_loaded_by_us(host, monkeypatch):
+    import comfy.model_management as mm
+
+    monkeypatch.setattr(mm, "load_models_gpu", lambda *_, **__: pytest.fail("nothing is to be loaded"))
+    with host.together()(host.PlacedByCore()) as device:
+        assert device == torch.device("cpu")
+
+
+def test_cancel_stops_before_the_next_forward_of_a_placed_network(host):
+    import comfy.model_management as mm
+
+    net, x = network(), torch.randn(1, 3, 4, 4)
+    with pytest.raises(mm.InterruptProcessingException), host.Managed(net).placed()(net):
+        net(x)
+        mm.interrupt_current_processing(True)
+        net(x)
+    net(x)
+    mm.interrupt_current_processing(True)
+    net(x)  # outside its block nobody looks
+    mm.interrupt_current_processing(False)
+
+
 def test_a_network_that_is_dropped_is_freed(host):
     net = network()
     gone = weakref.ref(net)
@@ -218,6 +260,16 @@ def test_previews_show_frames_of_the_clip_when_the_user_wants_them(host, bar, mo
     host.progress(1)(1, 1, x0, x0)
     kind, picture, _ = bar[-1][2]
     assert (kind, picture.size) == ("JPEG", (4 * 6, 8))
+
+
+def test_a_samplers_bar_moves_with_every_window_of_every_step(host, bar):
+    progress, x = host.SamplerProgress(2), torch.zeros(1, 4, 2, 8, 8)
+    for step in (1, 2):
+        for window in (1, 2, 3):
+            progress.on_window(window, 3)
+        progress.on_step(step, 2, x, x)
+    shown = [(done, total) for done, total, _ in bar]
+    assert shown == [(1, 6), (2, 6), (3, 6), (3, 6), (4, 6), (5, 6), (6, 6), (6, 6)]
 
 
 @pytest.mark.parametrize(("frames", "shown"), [(1, [0]), (2, [0, 1]), (4, [0, 1, 2, 3]), (10, [0, 3, 6, 9])])
