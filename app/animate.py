@@ -115,14 +115,13 @@ def prepare(
     reference = read_picture(source.reference)
     if source.drawn or pose_sources.is_drawn(source.driving):
         drawings = pose_sources.read_drawn(source.driving, how.poses)
-        return Prepared(reference, None, None, fps=drawings.fps, drawings=drawings)
+        own = source.reference_pose and pose_sources.load_poses(source.reference_pose)[0:1]
+        return Prepared(reference, None, own, fps=drawings.fps, drawings=drawings)
     driving = pose_sources.read(source.driving, how.poses, detector, cache=cache, on_frame=on_frame)
     if not len(driving):
         raise PoseError(f"{source.driving} holds no frames of poses; choose a clip with at least one.")
     if source.reference_pose is not None:
         target = pose_sources.load_poses(source.reference_pose)[0:1]
-    elif how.align == "off":
-        return Prepared(reference, driving, None, driving, fps=driving.fps)
     else:
         target = pose_sources.of_picture(reference, detector(), how.poses.person)
     return aligned_to(reference, driving, target, how)
@@ -143,14 +142,19 @@ def aligned_to(
 
 def unianimate_skeletons(
     prepared: Prepared, how: Preparation, size: Size
-) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
+) -> tuple[Sequence[np.ndarray], np.ndarray]:
     """The driving skeletons and the reference's, uint8 RGB, as UniAnimate knows them."""
-    if prepared.drawings is not None:
-        return prepared.drawings.frames, prepared.drawings.reference
     style, canvas = how.style("unianimate"), None if how.published_canvas else size
-    frames = draw(prepared.aligned, style, canvas)
-    target = prepared.reference_pose
-    return frames, None if target is None else draw(target, style, canvas)[0]
+    given, target = prepared.drawings, prepared.reference_pose
+    if given is not None and given.reference is not None:
+        return given.frames, given.reference
+    if target is None:
+        raise ValueError(
+            f"UniAnimate needs the reference's own skeleton beside the drawn ones: a file "
+            f"{pose_sources.REFERENCE_DRAWING} in their folder, or the reference's pose as a pose file."
+        )
+    frames = given.frames if given is not None else draw(prepared.aligned, style, canvas)
+    return frames, draw(target, style, canvas)[0]
 
 
 def unianimate(
@@ -166,7 +170,7 @@ def unianimate(
     from ..video_core.images import to_bytes
 
     skeletons, target = unianimate_skeletons(prepared, how, settings.size)
-    inputs = Inputs(prepared.reference, skeletons, target)
+    inputs = Inputs(reference=prepared.reference, poses=skeletons, reference_pose=target)
     for chunk in animate(networks, inputs, settings, placed, on_step=on_step):
         yield from to_bytes(chunk)
 
@@ -224,7 +228,9 @@ def xdyna(
     from ..xdyna_core.pipeline import Inputs, animate
 
     skeletons = xdyna_skeletons(prepared, how, settings.size)
-    inputs = Inputs(prepared.reference, skeletons, faces, *prompts)
+    inputs = Inputs(
+        reference=prepared.reference, poses=skeletons, faces=faces, prompt=prompts[0], negative=prompts[1]
+    )
     for chunk in animate(networks, inputs, settings, placed, on_step=on_step):
         yield from to_bytes(chunk)
 
