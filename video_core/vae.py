@@ -41,10 +41,72 @@ SOURCE = "a Stable Diffusion 1.5 or 2.1 autoencoder (v2-1_512-ema-pruned.ckpt, o
 
 
 @dataclass(frozen=True)
+class LatentUnits:
+    """Between unscaled latents, as autoencoders give and LATENT sockets carry them, and sampler units.
+
+    Sampler units are ``z * factor``, or per channel ``(z - mean) / std`` where these are given.
+    """
+
+    factor: float = 0.18215
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def to_sampler(self, latents: Tensor) -> Tensor:
+        """Unscaled [F, c, h, w] (a LATENT socket's samples) -> float32 sampler units [1, c, F, h, w]."""
+        latents = rearrange(latents.float(), "f c h w -> 1 c f h w")
+        statistics = self._statistics(latents)
+        if statistics is None:
+            return latents * self.factor
+        mean, std = statistics
+        return (latents - mean) / std
+
+    def from_sampler(self, latents: Tensor) -> Tensor:
+        """Sampler units [1, c, F, h, w] -> float32 unscaled [F, c, h, w]."""
+        latents = latents.float()
+        statistics = self._statistics(latents)
+        if statistics is None:
+            latents = latents / self.factor
+        else:
+            mean, std = statistics
+            latents = latents * std + mean
+        return rearrange(latents, "1 c f h w -> f c h w")
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation per channel [1, c, 1, 1, 1], or None where one factor serves all."""
+        given = self.mean, self.std
+        if None in given:
+            return None
+        mean, std = (rearrange(torch.tensor(v, device=like.device), "c -> 1 c 1 1 1") for v in given)
+        return mean, std
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The latents that pictures may have: unscaled, float32 [F, c, h, w] each.
+
+    std: None where only the mean is known, as from ComfyUI's own autoencoder.
+    """
+
+    mean: Tensor
+    std: Tensor | None = None
+    units: LatentUnits = LatentUnits()
+
+    def latents(self, noise: Tensor | None = None) -> Tensor:
+        """float32 [1, c, F, h, w] in sampler units: drawn by standard normal ``noise``, or the mean."""
+        if noise is None or self.std is None:
+            return self.units.to_sampler(self.mean)
+        if noise.shape != self.mean.shape:
+            raise ValueError(
+                f"Posterior noise for these frames is {list(self.mean.shape)}; got {list(noise.shape)}."
+            )
+        return self.units.to_sampler(self.mean + self.std * noise.to(self.mean))
+
+
+@dataclass(frozen=True)
 class VaeConfig:
     """Architecture, by diffusers' names; the defaults are Stable Diffusion's.
 
-    Sampler units are ``z * scaling_factor``, or per channel ``(z - latents_mean) / latents_std`` where given.
+    scaling_factor, latents_mean, latents_std: see ``LatentUnits``.
     sample_size: side in pixels of the tiles that tiled encoding and decoding use.
     """
 
@@ -58,6 +120,11 @@ class VaeConfig:
     scaling_factor: float = 0.18215
     latents_mean: tuple[float, ...] | None = None
     latents_std: tuple[float, ...] | None = None
+
+    @property
+    def units(self) -> LatentUnits:
+        """The units of this autoencoder's latents."""
+        return LatentUnits(self.scaling_factor, self.latents_mean, self.latents_std)
 
 
 class Vae(nn.Module):
@@ -73,6 +140,7 @@ class Vae(nn.Module):
         super().__init__()
         levels = len(config.block_out_channels)
         self.config = config
+        self.units = config.units
         self.factor = 2 ** (levels - 1)
         self.network = AutoencoderKL(
             in_channels=config.in_channels,
@@ -85,36 +153,6 @@ class Vae(nn.Module):
             norm_num_groups=config.norm_num_groups,
             sample_size=config.sample_size,
         )
-
-    # ---- units -----------------------------------------------------------------------------------------
-
-    def to_sampler(self, latents: Tensor) -> Tensor:
-        """Unscaled [F, c, h, w] (a LATENT socket's samples) -> float32 sampler units [1, c, F, h, w]."""
-        latents = rearrange(latents.float(), "f c h w -> 1 c f h w")
-        statistics = self._statistics(latents)
-        if statistics is None:
-            return latents * self.config.scaling_factor
-        mean, std = statistics
-        return (latents - mean) / std
-
-    def from_sampler(self, latents: Tensor) -> Tensor:
-        """Sampler units [1, c, F, h, w] -> float32 unscaled [F, c, h, w]."""
-        latents = latents.float()
-        statistics = self._statistics(latents)
-        if statistics is None:
-            latents = latents / self.config.scaling_factor
-        else:
-            mean, std = statistics
-            latents = latents * std + mean
-        return rearrange(latents, "1 c f h w -> f c h w")
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Mean and deviation per channel [1, c, 1, 1, 1], or None where one factor serves all."""
-        given = self.config.latents_mean, self.config.latents_std
-        if None in given:
-            return None
-        mean, std = (rearrange(torch.tensor(v, device=like.device), "c -> 1 c 1 1 1") for v in given)
-        return mean, std
 
     # ---- frames -> latents -----------------------------------------------------------------------------
 
@@ -129,7 +167,6 @@ class Vae(nn.Module):
         moments = self.network.encode(pixels).latent_dist.parameters
         return DiagonalGaussianDistribution(moments.to(frames.device, torch.float32))
 
-    @torch.no_grad()
     def encode(
         self,
         frames: Tensor,
@@ -143,28 +180,34 @@ class Vae(nn.Module):
         """Frames float [F, H, W, 3] in 0..1 -> float32 latents [1, c, F, h, w] in sampler units.
 
         The posterior is sampled, as both originals do: with ``noise`` [F, c, h, w], or one draw of that shape
-        from the CPU ``generator``. Without either it is the posterior's mean. Raises ValueError for frames
-        that are not RGB or whose sides are not multiples of ``factor``.
+        from the CPU ``generator``. Without either it is the posterior's mean. For errors see
+        ``encode_posterior``.
+        """
+        posterior = self.encode_posterior(frames, chunk=chunk, tiled=tiled, device=device)
+        if generator is not None and noise is None:
+            noise = torch.randn(posterior.mean.shape, generator=generator)
+        return posterior.latents(noise)
+
+    @torch.no_grad()
+    def encode_posterior(
+        self, frames: Tensor, *, chunk: int = 4, tiled: bool = False, device: torch.device | None = None
+    ) -> Posterior:
+        """What the latents of frames float [F, H, W, 3] in 0..1 may be, on the device of the frames.
+
+        Raises ValueError for frames that are not RGB or whose sides are not multiples of ``factor``.
         """
         self._check_frames(frames)
-        count, height, width = frames.shape[:3]
-        shape = (count, self.config.latent_channels, height // self.factor, width // self.factor)
-        if generator is not None and noise is None:
-            noise = torch.randn(shape, generator=generator)
-        if noise is not None and tuple(noise.shape) != shape:
-            raise ValueError(f"Posterior noise for these frames is {list(shape)}; got {list(noise.shape)}.")
         self.network.use_tiling = tiled
-        latents: list[Tensor] = []
+        found: list[DiagonalGaussianDistribution] = []
         start = 0
-        while start < count:
+        while start < len(frames):
             rest = frames[start:]
             posterior, chunk = smaller_on_oom(lambda n, rest=rest: self.posterior(rest[:n], device), chunk)
-            drawn = posterior.mean
-            if noise is not None:
-                drawn = drawn + posterior.std * noise[start : start + chunk].to(drawn)
-            latents.append(drawn)
-            start += len(drawn)
-        return self.to_sampler(torch.cat(latents))
+            found.append(posterior)
+            start += len(posterior.mean)
+        return Posterior(
+            torch.cat([part.mean for part in found]), torch.cat([part.std for part in found]), self.units
+        )
 
     def _check_frames(self, frames: Tensor) -> None:
         channels = self.config.in_channels
@@ -192,7 +235,7 @@ class Vae(nn.Module):
             raise ValueError(f"Latents should be [1, {channels}, frames, h, w]; got {list(latents.shape)}.")
         if not latents.isfinite().all():
             raise ValueError("The latents hold NaN or infinite values; sample again in fp32 or bf16.")
-        return self._decoded(self.from_sampler(latents), chunk, tiled, device)
+        return self._decoded(self.units.from_sampler(latents), chunk, tiled, device)
 
     @torch.no_grad()
     def _decoded(
