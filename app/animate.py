@@ -190,7 +190,7 @@ def xdyna_skeletons(prepared: Prepared, how: Preparation, size: Size) -> Sequenc
     """The driving skeletons, uint8 RGB, as X-Dyna's pose ControlNet knows them, in the reference's crop."""
     if prepared.drawings is not None:
         return prepared.drawings.frames
-    return draw(in_crop(prepared.aligned, size), how.style("xdyna"), size)
+    return draw(in_crop(prepared.aligned, size), how.style("xdyna"), size, scale_strokes=True)
 
 
 def xdyna_faces(prepared: Prepared, frames: Iterable[np.ndarray], size: Size) -> FaceMaps:

@@ -103,7 +103,7 @@ def _draw_batch(seed: int, style: object) -> dict[str, Tensor]:
     for clip in drawn:
         points = np.concatenate([clip.reference_points[None], clip.points])
         poses = PoseSequence(points, np.ones(points.shape[:2], np.float32), CANVAS)
-        skeletons.append(_resize(draw(poses, style)))
+        skeletons.append(_resize(draw(poses, style, scale_strokes=style.canvas is None)))
     arrays = {
         "reference": [clip.reference for clip in drawn],
         "frames": [clip.frames for clip in drawn],
