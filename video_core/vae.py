@@ -154,6 +154,14 @@ class Vae(nn.Module):
             sample_size=config.sample_size,
         )
 
+    def to_sampler(self, latents: Tensor) -> Tensor:
+        """See ``LatentUnits.to_sampler``."""
+        return self.units.to_sampler(latents)
+
+    def from_sampler(self, latents: Tensor) -> Tensor:
+        """See ``LatentUnits.from_sampler``."""
+        return self.units.from_sampler(latents)
+
     # ---- frames -> latents -----------------------------------------------------------------------------
 
     def posterior(self, frames: Tensor, device: torch.device | None = None) -> DiagonalGaussianDistribution:

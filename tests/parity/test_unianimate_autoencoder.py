@@ -53,7 +53,7 @@ def test_decoded(name: str) -> None:
     golden, vae = opened(name)
     with torch.no_grad():
         golden.check("decoded", vae.network.decode(golden["z"]).sample)
-    frames = torch.cat(list(vae.decode(vae.units.to_sampler(golden["z"]), chunk=2)))
+    frames = torch.cat(list(vae.decode(vae.to_sampler(golden["z"]), chunk=2)))
     expected = rearrange((golden["decoded"] * 0.5 + 0.5).clamp(0, 1), "f c h w -> f h w c")
     compare(f"{name}: frames", frames, expected, golden.rule("decoded"))
     count(golden)

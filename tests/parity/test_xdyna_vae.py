@@ -54,4 +54,4 @@ def test_decoded(name: str) -> None:
     golden, vae = opened(name)
     latents = rearrange(golden["latents"], "f c h w -> 1 c f h w")
     with torch.no_grad():
-        golden.check("decoded", vae.network.decode(vae.units.from_sampler(latents)).sample)
+        golden.check("decoded", vae.network.decode(vae.from_sampler(latents)).sample)

@@ -137,9 +137,9 @@ def frames(count: int = 3, height: int = 32, width: int = 24) -> torch.Tensor:
 def test_units_go_there_and_back(config: VaeConfig) -> None:
     vae = Vae(config)
     latents = torch.randn(2, 4, 3, 5)
-    scaled = vae.units.to_sampler(latents)
+    scaled = vae.to_sampler(latents)
     assert scaled.shape == (1, 4, 2, 3, 5)
-    assert torch.allclose(vae.units.from_sampler(scaled), latents, atol=1e-6)
+    assert torch.allclose(vae.from_sampler(scaled), latents, atol=1e-6)
     if config.latents_mean:
         assert torch.allclose(scaled[0, 1, 0], latents[0, 1] - 2) and torch.allclose(
             scaled[0, 3], (latents[:, 3] - 4) / 4
@@ -158,7 +158,7 @@ def test_one_draw_of_the_whole_clip_whatever_the_chunk(vae: Vae) -> None:
         assert torch.allclose(other, given, atol=1e-5)
     mean = vae.encode(frames())
     assert not torch.allclose(mean, given, atol=1e-3)
-    assert torch.allclose(mean, vae.units.to_sampler(vae.posterior(frames()).mean), atol=1e-5)
+    assert torch.allclose(mean, vae.to_sampler(vae.posterior(frames()).mean), atol=1e-5)
 
 
 def test_log_variance_is_clamped(vae: Vae) -> None:
