@@ -275,8 +275,8 @@ def run_demo(args: argparse.Namespace) -> None:
             steps=args.steps, seed=args.seed, fps=args.fps, codec=args.codec, strip=args.strip,
             **SETTINGS[system],
         )  # fmt: skip
-        target = output_file(args.output, f"demo_{system}", args.codec, args.overwrite or drawn)
-        result = Runner(chosen, bar).run(Source(reference, driving, pose), target, args.overwrite or drawn)
+        target = output_file(args.output, f"demo_{system}", args.codec, args.overwrite)
+        result = Runner(chosen, bar).run(Source(reference, driving, pose), target, args.overwrite)
         results[system] = asdict(result)
         lines += [f"{system}: {result.frames} frames in {result.video}, contact sheet {result.sheet}"]
     show(args, results, [*lines, NOTE])
