@@ -20,6 +20,9 @@ from ..video_core.images import Size, resize
 Crop = tuple[int, int, int, int]
 """(left, top, width, height)"""
 
+Stretch = Literal["clip", "none"]
+"""How a control clip's values are spread over 0..1, see ``control_images``."""
+
 
 def choose_frames(
     pose_frames: int,
@@ -127,9 +130,7 @@ class ControlImages:
         return rearrange(torch.from_numpy(images), "f h w c -> f c h w").contiguous()
 
 
-def control_images(
-    frames: Iterable[np.ndarray], size: Size, *, stretch: Literal["clip", "none"] = "clip"
-) -> ControlImages:
+def control_images(frames: Iterable[np.ndarray], size: Size, *, stretch: Stretch = "clip") -> ControlImages:
     """Control frames as a ControlNet is to receive them (X-Dyna spec 6).
 
     frames: uint8 RGB [h, w, 3] of one size, resized to ``size`` by PIL's Lanczos where they differ.

@@ -95,18 +95,27 @@ def window_offsets(seed: int, steps: int, window: int = 16) -> tuple[int, ...]:
     return tuple(source.randint(0, window - 1) for _ in range(steps))
 
 
-def initial_latents(reference: Tensor, clip: ClipDraws, schedule: Schedule, t: int) -> Tensor:
+def initial_latents(
+    reference: Tensor, clip: ClipDraws, schedule: Schedule, t: int, given: Tensor | None = None
+) -> Tensor:
     """Where sampling starts: [1, c, F, h, w], float32, sampler units, without the reference frame.
 
-    reference: [1, c, 1, h, w], scaled. t: the first timestep that runs.
+    reference: [1, c, 1, h, w], scaled. t: the first timestep that runs. given: [1, c, F, h, w], scaled; a
+    clip to start from in place of the repeated reference, for runs of less than full strength.
     """
+    if given is not None and given.shape != clip.base.shape:
+        raise ValueError(
+            f"The clip to start from has latents {list(given.shape)} (batch, channels, frames, height, "
+            f"width), and {list(clip.base.shape)} are to be sampled; make them alike."
+        )
     reference = reference.float().to(clip.base.device)
     if reference.shape != clip.base[:, :, :1].shape:
         raise ValueError(
             f"The reference of this clip has latents {list(clip.base[:, :, :1].shape)}; "
             f"{list(reference.shape)} was given. Encode it at the size of the clip."
         )
-    return schedule.add_noise(downgraded(reference, clip.mask), clip.base, t)
+    clean = downgraded(reference, clip.mask) if given is None else given.float().to(clip.base.device)
+    return schedule.add_noise(clean, clip.base, t)
 
 
 def downgraded(reference: Tensor, mask: Tensor) -> Tensor:

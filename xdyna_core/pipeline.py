@@ -7,12 +7,11 @@ stage needs it: ``placed`` gives the block for that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from ..video_core.schedule import linear_schedule
 from ..video_core.vae import Vae, decode
 from .controlnet import ControlNet
 from .face import FaceMaps
-from .frames import control_images, face_control, fit_pose, fit_reference
+from .frames import Stretch, control_images, face_control, fit_pose, fit_reference
 from .image_prompt import Resampler
 from .noise import draw, initial_latents
 from .sample import (
@@ -91,7 +90,7 @@ class Settings:
     adapter: Span = Span()
     image_prompt: Span = Span()
     order: Order = "per_frame"
-    stretch: Literal["clip", "none"] = "clip"
+    stretch: Stretch = "clip"
     sampling: SampleSettings = field(default_factory=SampleSettings)
 
 
@@ -145,12 +144,7 @@ def check(models: Models, inputs: Inputs, settings: Settings) -> None:
     frames, longest = len(inputs.poses), models.unet.config.motion_max_frames
     if not frames:
         raise ValueError("There are no poses, and a clip has one frame per pose; give at least one.")
-    if any(side < PIXELS_PER_LATENT or side % PIXELS_PER_LATENT for side in settings.size):
-        width, height = settings.size
-        raise ValueError(
-            f"X-Dyna's videos have sides that are multiples of {PIXELS_PER_LATENT}; "
-            f"{width} x {height} was given."
-        )
+    check_size(settings.size)
     if min(frames, settings.sampling.window) > longest:
         raise ValueError(
             f"A window of {settings.sampling.window} frames was asked for, and X-Dyna's motion modules know "
@@ -165,22 +159,55 @@ def check(models: Models, inputs: Inputs, settings: Settings) -> None:
         raise ValueError("Face maps were given without a face ControlNet; load one, or leave the maps out.")
 
 
-@torch.no_grad()
+def check_size(size: Size) -> None:
+    """Raise ValueError for a (width, height) that the autoencoder cannot bring into latents."""
+    width, height = size
+    if any(side < PIXELS_PER_LATENT or side % PIXELS_PER_LATENT for side in size):
+        raise ValueError(
+            f"X-Dyna's videos have sides that are multiples of {PIXELS_PER_LATENT}; "
+            f"{width} x {height} was given."
+        )
+
+
 def encode(models: Models, reference: np.ndarray, size: Size, posterior: Tensor, placed: Placed) -> Encoded:
-    """The reference through CLIP, Resampler and autoencoder (X-Dyna spec 1).
+    """The reference through CLIP, Resampler and autoencoder (X-Dyna spec 1). posterior: [1, c, h, w]."""
+    image, blank = image_tokens(models.clip, models.resampler, reference, placed)
+    return Encoded(image, blank, reference_latents(models.vae, reference, size, posterior, placed))
+
+
+def reference_latents(
+    vae: Vae, reference: np.ndarray, size: Size, posterior: Tensor, placed: Placed
+) -> Tensor:
+    """The reference at the clip's size, [1, c, 1, h, w] in sampler units.
 
     posterior: [1, c, h, w], standard normal. K (quirk 20): the posterior is sampled, not its mean taken.
     """
-    pictures = torch.cat([cropped_pixels(reference, models.clip.config.image_size), models.clip.blank()])
-    with placed(models.clip) as device:
-        features = models.clip.encode(pictures, device).penultimate
-    with placed(models.resampler) as device:
-        dtype = models.resampler.proj_in.weight.dtype
-        image, blank = models.resampler(features.to(device, dtype)).to("cpu", torch.float32).split(1)
     picture = unit([fit_reference(reference, size)])
-    with placed(models.vae) as device:
-        latents = models.vae.encode(picture, noise=posterior, device=device)
-    return Encoded(image, blank, latents)
+    with placed(vae) as device:
+        return vae.encode(picture, noise=posterior, device=device)
+
+
+@torch.no_grad()
+def image_tokens(
+    clip: ClipVision, resampler: Resampler, reference: np.ndarray, placed: Placed
+) -> tuple[Tensor, Tensor]:
+    """The tokens of the reference and of CLIP's zero picture, [1, image tokens, context_dim] each.
+
+    Raises ValueError for an image tower whose features the Resampler does not know.
+    """
+    pictures = torch.cat([cropped_pixels(reference, clip.config.image_size), clip.blank()])
+    with placed(clip) as device:
+        features = clip.encode(pictures, device).penultimate
+    wanted = resampler.config.embedding_dim
+    if features.shape[-1] != wanted:
+        raise ValueError(
+            f"This CLIP image tower gives features of {features.shape[-1]} values, the IP-Adapter takes "
+            f"{wanted}; choose the one that belongs to it (CLIP-ViT-H-14 for ip-adapter-plus_sd15)."
+        )
+    with placed(resampler) as device:
+        dtype = resampler.proj_in.weight.dtype
+        image, blank = resampler(features.to(device, dtype)).to("cpu", torch.float32).split(1)
+    return image, blank
 
 
 def conditions(models: Models, encoded: Encoded, inputs: Inputs, settings: Settings) -> Conditions:
@@ -190,22 +217,49 @@ def conditions(models: Models, encoded: Encoded, inputs: Inputs, settings: Setti
     """
     text = models.empty_text if inputs.prompt is None else inputs.prompt
     negative = models.empty_text if inputs.negative is None else inputs.negative
-    negative, text = _as_long_as_each_other(negative, text)
-    branches = [torch.cat([text, encoded.image], dim=1)]
-    if settings.sampling.guided:
-        branches.insert(0, torch.cat([negative, encoded.blank], dim=1))
+    context = branches(text, negative, encoded.image, encoded.blank)
     controls = []
     if models.pose is not None:
-        squeezed = (fit_pose(pose, settings.size) for pose in inputs.poses)
-        poses = control_images(squeezed, settings.size, stretch=settings.stretch)
-        controls.append(Control(models.pose, poses, settings.pose))
+        controls.append(
+            pose_control(models.pose, inputs.poses, settings.size, settings.pose, settings.stretch)
+        )
     if models.face is not None and inputs.faces is not None:
         maps = (inputs.faces.local, inputs.faces.whole)
-        images = [control_images(clip, settings.size, stretch=settings.stretch) for clip in maps]
-        controls.append(Control(models.face, face_control(*images), settings.face))
+        controls.append(faces_control(models.face, *maps, settings.size, settings.face, settings.stretch))
     return Conditions(
-        encoded.latents, torch.cat(branches), tuple(controls), settings.adapter, settings.image_prompt
+        encoded.latents,
+        context if settings.sampling.guided else context[1:],
+        tuple(controls),
+        settings.adapter,
+        settings.image_prompt,
     )
+
+
+def branches(text: Tensor, negative: Tensor, image: Tensor, blank: Tensor) -> Tensor:
+    """The context of (uncond, cond), [2, text + image tokens, dim] (X-Dyna spec 1)."""
+    negative, text = _as_long_as_each_other(negative, text)
+    return torch.cat([torch.cat([negative, blank], dim=1), torch.cat([text, image], dim=1)])
+
+
+def pose_control(
+    network: ControlNet, poses: Iterable[np.ndarray], size: Size, span: Span, stretch: Stretch = "clip"
+) -> Control:
+    """The pose ControlNet on drawn poses uint8 RGB, squeezed to the clip's size (X-Dyna spec 6, 9.2)."""
+    squeezed = (fit_pose(pose, size) for pose in poses)
+    return Control(network, control_images(squeezed, size, stretch=stretch), span)
+
+
+def faces_control(
+    network: ControlNet,
+    local: Iterable[np.ndarray],
+    whole: Iterable[np.ndarray],
+    size: Size,
+    span: Span,
+    stretch: Stretch = "clip",
+) -> Control:
+    """The face ControlNet on S-Face maps uint8 RGB, local and global (X-Dyna spec 6, 9.4)."""
+    images = [control_images(clip, size, stretch=stretch) for clip in (local, whole)]
+    return Control(network, face_control(*images), span)
 
 
 def denoise(

@@ -117,6 +117,15 @@ def test_start_follows_the_injected_numbers() -> None:
     assert torch.allclose(start, expected, atol=1e-6)
 
 
+def test_a_given_clip_takes_the_references_place() -> None:
+    reference, clip, schedule = torch.randn(1, 4, 1, 8, 6), noise.draw(7, SHAPE, 1), linear_schedule()
+    given = torch.randn(clip.base.shape)
+    start = noise.initial_latents(reference, clip, schedule, 401, given)
+    assert torch.equal(start, schedule.add_noise(given, clip.base, 401))
+    with pytest.raises(ValueError, match="make them alike"):
+        noise.initial_latents(reference, clip, schedule, 401, given[:, :, :1])
+
+
 def test_reference_of_another_size_is_a_sentence() -> None:
     clip = noise.draw(7, SHAPE, 1)
     with pytest.raises(ValueError, match="Encode it at the size of the clip"):

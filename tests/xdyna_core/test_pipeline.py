@@ -12,12 +12,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from xdyna_unianimate.video_core.clip import ClipVision, VisionConfig, cropped_pixels
+from xdyna_unianimate.video_core.placement import running_on
 from xdyna_unianimate.video_core.samplers import NonFiniteError
 from xdyna_unianimate.video_core.schedule import linear_schedule
 from xdyna_unianimate.video_core.vae import Vae, VaeConfig
 from xdyna_unianimate.xdyna_core import face, frames
 from xdyna_unianimate.xdyna_core.noise import blurred, draw
-from xdyna_unianimate.xdyna_core.pipeline import Inputs, Models, Settings, animate
+from xdyna_unianimate.xdyna_core.pipeline import Inputs, Models, Settings, animate, image_tokens
 from xdyna_unianimate.xdyna_core.sample import SampleSettings, Span
 
 from .tiny import CONFIG, RESAMPLER, normal, tiny_controlnet, tiny_resampler, tiny_unet
@@ -360,3 +361,9 @@ def test_window_longer_than_the_motion_modules(models) -> None:
 def test_faces_without_their_network_are_a_sentence(models) -> None:
     with pytest.raises(ValueError, match="without a face ControlNet"):
         animate(replace(models, face=None), inputs(3), settings())
+
+
+def test_an_image_tower_of_another_width_is_a_sentence(models):
+    other = ClipVision(replace(VISION, hidden_size=16))
+    with pytest.raises(ValueError, match="features of 16 values, the IP-Adapter takes 20; choose the one"):
+        image_tokens(other, models.resampler, pictures(1, 30, 30, 4)[0], running_on("cpu"))
