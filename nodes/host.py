@@ -125,6 +125,15 @@ class PlacedByCore:
     """What stands for a network that ComfyUI itself puts in place whenever it is called."""
 
 
+def core_vision(clip_vision: Any, pixels: Tensor) -> tuple[Tensor, ...]:
+    """(last hidden, penultimate hidden, embeds, ...) of CLIP_VISION for normalised pixels [b, 3, s, s].
+
+    Its own ``encode_image`` takes pictures only, and rounds them to 8 bits.
+    """
+    mm.load_models_gpu([clip_vision.patcher])
+    return clip_vision.model(pixel_values=pixels.to(clip_vision.load_device), intermediate_output=-2)
+
+
 def check_cancelled() -> None:
     """Raises ComfyUI's interrupt when the user asked to stop.
 

@@ -18,6 +18,9 @@ from .clip import TextConfig
 VOCABULARY = 49408
 """Tokens of CLIP: 256 bytes, the same at the end of a word, the merges in order, start and end."""
 
+BYTES = 258
+"""Tokens of the demo's tower, which has no vocabulary: 256 bytes, start and end."""
+
 
 def tokenize(prompt: str, config: TextConfig, folders: Iterable[str | os.PathLike[str]] = ()) -> Tensor:
     """int64 [1, length] ids of a prompt, cut or padded to the tower's length.
@@ -29,7 +32,10 @@ def tokenize(prompt: str, config: TextConfig, folders: Iterable[str | os.PathLik
     if not prompt.strip():
         return config.empty()
     length = config.max_position_embeddings
-    found = find_tokenizer(folders)(prompt, truncation=True, max_length=length).input_ids
+    if config.vocab_size == BYTES:
+        found = [config.start_id, *prompt.encode()[: length - 2], config.end_id]
+    else:
+        found = find_tokenizer(folders)(prompt, truncation=True, max_length=length).input_ids
     ids = torch.full((1, length), config.padding_id)
     ids[0, : len(found)] = torch.tensor(found)
     return ids

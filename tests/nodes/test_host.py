@@ -182,7 +182,9 @@ def test_networks_of_open_blocks_are_asked_for_together(host, monkeypatch):
 
     asked = []
     monkeypatch.setattr(
-        mm, "load_models_gpu", lambda models, memory_required=0: asked.append([m.model.network for m in models])
+        mm,
+        "load_models_gpu",
+        lambda models, memory_required=0: asked.append([m.model.network for m in models]),
     )
     one, two = network(), network()
     placed = host.together(host.Managed(one), host.Managed(two), working=5)

@@ -296,6 +296,12 @@ def test_empty_prompts_need_no_vocabulary() -> None:
     assert tokenize("  ", SD15_TEXT)[0].tolist() == [49406] + [49407] * 76
 
 
+def test_the_demos_tower_reads_bytes() -> None:
+    config = replace(TEXT, vocab_size=258, start_id=256, end_id=257, padding_id=257)
+    assert tokenize("hé", config)[0].tolist() == [256, ord("h"), 0xC3, 0xA9, 257, 257, 257, 257, 257]
+    assert tokenize("longer than that", config)[0].tolist() == [256, *b"longer ", 257]
+
+
 def vocabulary(folder: Path) -> dict[str, int]:
     folder.mkdir(parents=True, exist_ok=True)
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
