@@ -6,6 +6,7 @@ only narrow; the shipped weights came from these commands.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +18,25 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..unianimate_core.unet import UniAnimateUNet
-from ..video_core.clip import MEAN, STD, ClipVision, cropped_pixels
+from ..video_core.clip import (
+    MEAN,
+    STD,
+    ClipText,
+    ClipVision,
+    cropped_pixels,
+    load_clip_text,
+    load_clip_vision,
+)
 from ..video_core.schedule import Schedule, linear_schedule, zero_terminal_snr_schedule
-from ..video_core.vae import Vae
+from ..video_core.vae import Vae, load_vae
 from ..xdyna_core.controlnet import ControlNet, Residuals
 from ..xdyna_core.image_prompt import Resampler
 from ..xdyna_core.unet import XDynaUNet
+from . import checkpoints as weights
 from .architectures import AUTOENCODER, CONTROL, RESAMPLER, UNIANIMATE, VISION, XDYNA
+from .checkpoints import store
 from .data import CANVAS, HELD_OUT, batches, draw_clip, draw_picture, pixels
-from .training import Plan, train
+from .training import Plan, curve, train
 
 TERMINAL_SHARE = 0.15
 """Share of training steps at the last timestep, where a clip has to be invented from the conditions alone."""
@@ -308,3 +319,87 @@ def _grow_face(model: XDynaNetworks) -> None:
     for output in outputs:
         for parameter in output.parameters():
             torch.nn.init.zeros_(parameter)
+
+
+# ---- commands ------------------------------------------------------------------------------------------
+
+PLANS = {
+    "autoencoder": Plan(4000, learning_rate=2e-3, average=0.99),
+    "unianimate": Plan(2600, learning_rate=1.2e-3, average=0.995),
+    "xdyna": Plan(2600, learning_rate=1.2e-3, average=0.995),
+}
+FACE_SHARE = 0.15
+"""Iterations of the face ControlNet, as a share of the body's."""
+
+
+def run_autoencoder(folder: Path, plan: Plan, report: Report) -> None:
+    vae = train_autoencoder(folder, plan, report)
+    store(weights.VAE, {"": vae.network}, {"config": vae.config}, note_of(plan))
+
+
+def run_unianimate(folder: Path, plan: Plan, report: Report) -> None:
+    vae, text, _ = _trained_before()
+    model = train_unianimate(folder, plan, report, vae, text.encode(text.config.empty()).penultimate)
+    store_unianimate(model, text, note_of(plan))
+
+
+def store_unianimate(model: UniAnimateWithVision, text: ClipText, note: str) -> None:
+    """The network, and both towers in one file; the text tower stays as it was drawn."""
+    store(weights.UNIANIMATE, {"": model.unet}, {"config": UNIANIMATE}, note)
+    towers = {"text_model.": text.network, "": model.vision.network}
+    store(weights.CLIP, towers, {"text_config": text.config, "vision_config": VISION}, note)
+
+
+def run_xdyna(folder: Path, plan: Plan, report: Report) -> None:
+    """After UniAnimate, whose image tower it looks through."""
+    vae, text, vision = _trained_before()
+    face_plan = replace(plan, iterations=max(1, int(plan.iterations * FACE_SHARE)), learning_rate=6e-4)
+    empty = text.encode(text.config.empty()).last
+    model = train_xdyna(folder, plan, face_plan, report, vae, empty, vision)
+    note, face = note_of(plan), replace(CONTROL, conditioning_channels=6)
+    store(weights.XDYNA, {"": model.unet}, {"config": XDYNA}, note)
+    store(weights.XDYNA_POSE, {"": model.pose.net}, {"config": CONTROL}, note)
+    store(weights.XDYNA_FACE, {"": model.face.net}, {"config": face}, note_of(face_plan))
+    store(weights.XDYNA_RESAMPLER, {"": model.resampler}, {"config": RESAMPLER}, note)
+
+
+def note_of(plan: Plan) -> str:
+    """What a weight file says about how it was made."""
+    return f"trained on drawn puppets: {plan.iterations} iterations, seed {plan.seed}"
+
+
+def _trained_before() -> tuple[Vae, ClipText, ClipVision]:
+    vae = load_vae(weights.VAE, torch.float32)
+    return vae, load_clip_text(weights.CLIP, torch.float32), load_clip_vision(weights.CLIP, torch.float32)
+
+
+RUNS = {"autoencoder": run_autoencoder, "unianimate": run_unianimate, "xdyna": run_xdyna}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train one network, store it in the demo's weights, and save its loss curve beside its state."""
+    from tqdm import tqdm
+
+    parser = argparse.ArgumentParser(prog="xdyna_unianimate.demo.train", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=RUNS)
+    parser.add_argument("folder", type=Path, help="for the state, from which a cut run goes on")
+    parser.add_argument("--iterations", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    plan = replace(PLANS[args.what], seed=args.seed)
+    plan = plan if args.iterations is None else replace(plan, iterations=args.iterations)
+    losses: list[float] = []
+    with tqdm(total=plan.iterations, desc=args.what) as bar:
+
+        def report(done: int, total: int, loss: float) -> None:
+            losses.append(loss)
+            bar.update(done - bar.n)
+            bar.set_postfix(loss=f"{loss:.4f}")
+
+        RUNS[args.what](args.folder, plan, report)
+    curve(losses, args.what, args.folder / "curve.png")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
