@@ -198,18 +198,13 @@ def xdyna_faces(prepared: Prepared, frames: Iterable[np.ndarray], size: Size) ->
 
     frames: the driving video's, one per pose. Raises ValueError where no frame shows a face.
     """
-    from ..pose_align.skeleton import FACE
-    from ..xdyna_core.face import aligned_face_maps, visible_points
+    from .faces import maps_on_reference
 
     if prepared.aligned is None or prepared.driving is None:
         raise ValueError(
             "Face maps need the poses of the driving video; give the video itself, not drawn skeletons."
         )
-    target = in_crop(prepared.aligned, size)
-    scale = np.array(size) / np.array(target.canvas)
-    faces = visible_points(target.points[:, FACE] * scale, target.scores[:, FACE])
-    landmarks = visible_points(prepared.driving.points[:, FACE], prepared.driving.scores[:, FACE])
-    return aligned_face_maps(frames, landmarks, faces, size)
+    return maps_on_reference(frames, prepared.driving, prepared.aligned, size)
 
 
 def xdyna(
