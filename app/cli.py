@@ -21,6 +21,9 @@ from .runs import Choices, Result, Runner
 INTERRUPTED = 130
 OUTPUTS = Path("outputs")
 
+COMPARED = ("unet", "vae", "clip")
+"""Parts that both systems have, each its own."""
+
 # ---- arguments -----------------------------------------------------------------------------------------
 
 
@@ -163,6 +166,8 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--reference", type=Path, required=True)
     compare.add_argument("--driving", type=Path, required=True)
     compare.add_argument("--drawn", action="store_true", help="the driving source shows skeletons already")
+    for part in COMPARED:
+        compare.add_argument(f"--xdyna-{part}", type=Path, help=f"X-Dyna's; --{part} is then UniAnimate's")
     compare.set_defaults(run=run_compare)
     for one in (animate, compare):
         add_pose_arguments(one)
@@ -405,7 +410,9 @@ def run_compare(args: argparse.Namespace) -> None:
     """Both systems, one grid video."""
     from .compare import compare
 
-    runners = {name: Runner(choices(args, name), bar, pose_cache(args)) for name in ("unianimate", "xdyna")}
+    others = {part: getattr(args, f"xdyna_{part}") for part in COMPARED}
+    own = {"unianimate": args, "xdyna": argparse.Namespace(**{**vars(args), **others})}
+    runners = {name: Runner(choices(given, name), bar, pose_cache(args)) for name, given in own.items()}
     name = f"{Job(args.reference, args.driving).stem}_compare"
     target = output_file(args.output, name, args.codec, args.overwrite)
     result = compare(runners, source_of(args), target, args.overwrite)
