@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..video_core.clip import ClipVision, cropped_pixels
-from ..video_core.images import Size, unit
+from ..video_core.images import Size, check_sides, unit
 from ..video_core.noise import Order
 from ..video_core.placement import Placed, running_on
 from ..video_core.samplers import OnStep
@@ -161,12 +161,7 @@ def check(models: Models, inputs: Inputs, settings: Settings) -> None:
 
 def check_size(size: Size) -> None:
     """Raise ValueError for a (width, height) that the autoencoder cannot bring into latents."""
-    width, height = size
-    if any(side < PIXELS_PER_LATENT or side % PIXELS_PER_LATENT for side in size):
-        raise ValueError(
-            f"X-Dyna's videos have sides that are multiples of {PIXELS_PER_LATENT}; "
-            f"{width} x {height} was given."
-        )
+    check_sides(size, PIXELS_PER_LATENT, "X-Dyna")
 
 
 def encode(models: Models, reference: np.ndarray, size: Size, posterior: Tensor, placed: Placed) -> Encoded:
@@ -281,7 +276,8 @@ def denoise(
     with ExitStack() as residency, torch.no_grad():
         device = residency.enter_context(placed(unet))
         for control in told.controls:
-            residency.enter_context(placed(control.network))
+            if control.span.strength > 0:
+                residency.enter_context(placed(control.network))
         clip = sample_clip(
             branch_denoiser(unet, told.to(device), settings.timesteps(), together=settings.together),
             noise.to(device),
