@@ -107,6 +107,17 @@ def check_size(size: Size, name: str) -> None:
         raise VideoError(f"{name} claims to be {width}x{height} pixels, which is not a usable size.")
 
 
+def check_sides(size: Size, multiple: int, whose: str) -> None:
+    """Raise ValueError, with the nearest size that would do, where a side is no multiple."""
+    width, height = size
+    if min(size) < multiple or width % multiple or height % multiple:
+        nearest = " x ".join(str(max(round(side / multiple), 1) * multiple) for side in size)
+        raise ValueError(
+            f"{whose}'s videos have sides that are multiples of {multiple}; {width} x {height} was given. "
+            f"Take {nearest}, say."
+        )
+
+
 def resize(picture: np.ndarray, size: Size, filter: Literal["bilinear", "bicubic", "lanczos"]) -> np.ndarray:
     """The picture at that size by PIL's filter (antialiased), its proportions not kept."""
     from PIL import Image
