@@ -15,7 +15,7 @@ from xdyna_unianimate.xdyna_core.controlnet import ControlNet
 from xdyna_unianimate.xdyna_core.sample import SampleSettings, working_bytes
 from xdyna_unianimate.xdyna_core.unet import XDynaUNet
 
-FRAMES, HEIGHT, WIDTH = 3, 32, 24
+FRAMES, HEIGHT, WIDTH = 16, 32, 24
 
 
 class Counted(TorchDispatchMode):
