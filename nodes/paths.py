@@ -89,6 +89,28 @@ def save_place(prefix: str, width: int = 0, height: int = 0) -> SavePlace:
     return SavePlace(Path(folder), f"{name}_{number:05}_", subfolder)
 
 
+def folders(*ids: str) -> list[Path]:
+    """Every folder in which files of these ids may lie, neighbours' among them."""
+    inside = [Path(path) for folder in _registered(ids) for path in folder_paths.get_folder_paths(folder)]
+    return inside + _outside(ids)
+
+
+def input_files(suffixes: Sequence[str]) -> list[str]:
+    """Names of the files of ComfyUI's input folder, sub-folders included, that end in one of the suffixes."""
+    root = Path(folder_paths.get_input_directory())
+    found = (file for file in root.rglob("*") if file.is_file() and file.suffix.lower() in suffixes)
+    return sorted(file.relative_to(root).as_posix() for file in found)
+
+
+def input_file(name: str) -> Path:
+    """A file of the input folder by its name; FileNotFoundError where it is missing or leads out of the folder."""
+    root = Path(folder_paths.get_input_directory())
+    file = models.below(root, name)
+    if file is None or not file.is_file() or not file.resolve().is_relative_to(root.resolve()):
+        raise FileNotFoundError(f"There is no file {name!r} in ComfyUI's input folder {root}.")
+    return file
+
+
 def user_folder() -> Path:
     """ComfyUI's user directory, below which caches and resumable runs live (``app.state.place``)."""
     return Path(folder_paths.get_user_directory())

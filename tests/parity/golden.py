@@ -41,6 +41,11 @@ def files(system: str, pattern: str) -> list[str]:
     return sorted(p.stem for p in (folder() / system).glob(f"{pattern}.json"))
 
 
+def holding(system: str, pattern: str, *tensors: str) -> list[str]:
+    """Names of the golden files that match and hold every one of these tensors."""
+    return [name for name in files(system, pattern) if all(t in Golden(system, name) for t in tensors)]
+
+
 def cases(system: str, pattern: str, listing=lambda golden: golden.meta["cases"]) -> list[tuple[str, str]]:
     """(file, case) pairs for ``pytest.mark.parametrize``; pytest skips the test where there are none.
 
@@ -97,14 +102,21 @@ class Golden:
         names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
         return next((own[name] for name in names if name in own), own)
 
-    def check(self, tensor: str, ours: Tensor, expected: Tensor | None = None, rule: dict | str | None = None) -> None:
+    def check(
+        self, tensor: str, ours: Tensor, expected: Tensor | None = None, rule: dict | str | None = None
+    ) -> None:
         """Assert that ours equals the golden tensor within its limit; count the comparison.
 
         ``expected`` replaces the stored tensor where the golden must be reshaped first;
         ``rule`` ('exact', {'atol': x} or {'rel': x}) replaces the folder's limit by a tighter one.
         """
         expected = self[tensor] if expected is None else expected
-        compare(f"{self.system}/{self.name}: {tensor}", ours, expected, self.rule(tensor) if rule is None else rule)
+        compare(
+            f"{self.system}/{self.name}: {tensor}",
+            ours,
+            expected,
+            self.rule(tensor) if rule is None else rule,
+        )
         used[f"{self.system}/{self.name}"] += 1
 
 
@@ -121,7 +133,9 @@ def count(golden: Golden) -> None:
 
 def compare(what: str, ours, expected, rule: dict | str) -> None:
     """Assert |ours - expected| within the rule, with a message that says by how much it was missed."""
-    ours, expected = (torch.as_tensor(np.asarray(x)) if not isinstance(x, Tensor) else x for x in (ours, expected))
+    ours, expected = (
+        torch.as_tensor(np.asarray(x)) if not isinstance(x, Tensor) else x for x in (ours, expected)
+    )
     assert ours.shape == expected.shape, f"{what}: shape {tuple(ours.shape)}, golden {tuple(expected.shape)}"
     a, b = ours.detach().double(), expected.double()
     assert torch.equal(a.isnan(), b.isnan()), f"{what}: NaN in other places than in the golden"
