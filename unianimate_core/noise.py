@@ -74,12 +74,16 @@ class ClipDraws:
 class UnifiedNoise:
     """What the network is given to denoise.
 
-    latents: float32 [1, c, F, h, w] in sampler units, at the first timestep.
+    latents: float32 [1, c, F, h, w] in sampler units.
+    reference: [1, c, 1, h, w], the reference's latents, those of the prior; None goes without a reference.
     first_frame: [1, 3, 1, 8h, 8w] in 0..1, the clean picture that frame 0 continues; None for noise alone.
+    timestep: how noisy the latents are; None at the first timestep of a whole run.
     """
 
     latents: Tensor
+    reference: Tensor | None = None
     first_frame: Tensor | None = None
+    timestep: int | None = None
 
     @property
     def frames(self) -> int:
@@ -95,6 +99,21 @@ class UnifiedNoise:
                 f"{list(picture.shape)} was given."
             )
         return replace(self, first_frame=picture)
+
+    def over(self, clip: Tensor, schedule: Schedule, timestep: int) -> UnifiedNoise:
+        """The same noise laid over a clip's latents [1, c, F, h, w] in sampler units, as far as a timestep.
+
+        F: a run that begins there refines the clip (``SampleSettings.timestep_of``); the original has none.
+        """
+        if clip.shape != self.latents.shape:
+            raise ValueError(
+                f"The clip to start from has latents {list(clip.shape)} and the noise "
+                f"{list(self.latents.shape)}; both need the same frames and the same size."
+            )
+        if not torch.isfinite(clip).all():
+            raise ValueError("The latents to start from hold NaN or infinity; sample or encode them again.")
+        clip = clip.float().to(self.latents.device)
+        return replace(self, latents=schedule.add_noise(clip, self.latents, timestep), timestep=timestep)
 
 
 def draw(seed: int, shape: tuple[int, int, int, int], order: Order = "per_frame") -> ClipDraws:
@@ -130,7 +149,7 @@ def unified_noise(
     if reference is not None:
         _check_reference(reference, clip.base)
         noise = schedule.add_noise(reference.float().to(noise.device), noise, settings.prior_timestep)
-    return UnifiedNoise(noise if settings.flow == "short" else noise + offset)
+    return UnifiedNoise(noise if settings.flow == "short" else noise + offset, reference)
 
 
 def _check_reference(reference: Tensor, base: Tensor) -> None:

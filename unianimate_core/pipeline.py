@@ -17,11 +17,11 @@ from einops import rearrange
 from torch import Tensor
 
 from ..video_core.clip import ClipVision, squashed_pixels
-from ..video_core.images import Size, resize, unit
+from ..video_core.images import Size, check_sides, resize, unit
 from ..video_core.placement import Placed, running_on
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import zero_terminal_snr_schedule
-from ..video_core.vae import Vae, decode
+from ..video_core.vae import Posterior, Vae, decode
 from .noise import NoiseSettings, UnifiedNoise, draw, unified_noise
 from .sample import SampleSettings, branch_denoiser, continued, sample_clip
 from .unet import PIXELS_PER_LATENT, Conditions, UniAnimateUNet
@@ -48,12 +48,12 @@ class Inputs:
     """What a clip is made from: uint8 RGB pictures [h, w, 3] of any size.
 
     K: they are stretched to the clip's size, whatever their proportions (spec 2.1).
-    reference: whom to animate. reference_pose: that person's pose. poses: one per frame of the clip, aligned
-    to the reference's; all of them drawn as the network knows them.
+    reference: whom to animate. reference_pose: that person's pose; None goes without. poses: one per frame of
+    the clip, aligned to the reference's; all of them drawn as the network knows them.
     """
 
     reference: np.ndarray
-    reference_pose: np.ndarray
+    reference_pose: np.ndarray | None
     poses: Sequence[np.ndarray]
 
 
@@ -83,13 +83,41 @@ class Encoded:
     """The reference as the networks see it.
 
     text: [1, 77, context_dim], the empty text. image: [1, 1, context_dim], CLIP's embedding of the picture.
-    latents: [1, c, 1, h, w] in sampler units. picture: [1, 3, 1, 8h, 8w] in 0..1.
+    posterior: of its latents [1, c, h, w]. picture: [1, 3, 1, 8h, 8w] in 0..1.
     """
 
     text: Tensor
     image: Tensor
-    latents: Tensor
+    posterior: Posterior
     picture: Tensor
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the network is told of a clip, all but the reference's latents, which come with the noise.
+
+    uncond, cond: the branches of guidance. reference_pose: uint8 [1, 3, 1, 8h, 8w], or None.
+    """
+
+    uncond: Conditions
+    cond: Conditions
+    reference_pose: Tensor | None = None
+
+    def branches(
+        self, unet: UniAnimateUNet, frames: range, reference: Tensor | None, picture: Tensor | None = None
+    ) -> list[Conditions]:
+        """(uncond, cond) of some of the clip's frames, where the network is.
+
+        reference: latents [1, c, 1, h, w] in sampler units. picture: [1, 3, 1, 8h, 8w] that ``frames[0]``
+        continues. K: with a first frame the clip starts without the reference, as published (spec 2.4). A
+        later segment has both, as the paper has it, so that identity does not drift (spec 2.6).
+        """
+        starts = picture is not None and frames[0] == 0
+        slot = unet.encode_reference(None if starts else reference, self.reference_pose)
+        first = None if picture is None else unet.encode_first_frame(picture)
+        cond = replace(self.cond.windows([frames]), reference=slot, first_frame=first)
+        device = unet.out[-1].weight.device
+        return [branch.to(device) for branch in (self.uncond.windows([frames]), cond)]
 
 
 def animate(
@@ -114,76 +142,73 @@ def animate(
     shape = (models.unet.config.in_dim, len(inputs.poses), height, width)
     draws = draw(settings.seed, shape, settings.noise_used.order)
 
-    encoded = encode(models, inputs.reference, settings.size, draws.posterior, placed)
-    branches = conditions(models, encoded, inputs, settings, placed)
-    noise = unified_noise(draws, encoded.latents, zero_terminal_snr_schedule(), settings.noise_used)
+    encoded = encode(models, inputs.reference, settings.size, placed)
+    told = conditions(models.unet, encoded, inputs, settings.size, placed)
+    # K: the posterior is sampled, not its mean taken (spec 2.2).
+    reference = encoded.posterior.latents(draws.posterior)
+    noise = unified_noise(draws, reference, zero_terminal_snr_schedule(), settings.noise_used)
     if settings.first_frame:
         noise = noise.continuing(encoded.picture)
 
     decoder = partial(decode, models.vae, placed)
     callbacks = {"on_step": on_step, "on_window": on_window}
-    clip = denoise(models.unet, branches, noise, settings.sampling, placed, decoder=decoder, **callbacks)
+    clip = denoise(models.unet, told, noise, settings.sampling, placed, decoder=decoder, **callbacks)
     return chain.from_iterable(map(decoder, clip))
 
 
 def check(models: Models, inputs: Inputs, settings: Settings) -> None:
     """Raise ValueError, before any network runs, for inputs and settings that cannot become a clip."""
-    if not len(inputs.poses):
-        raise ValueError("There are no poses, and a clip has one frame per pose; give at least one.")
-    multiple = PIXELS_PER_LATENT * models.unet.config.stride
-    if any(side < multiple or side % multiple for side in settings.size):
-        width, height = settings.size
-        nearest = " x ".join(str(max(round(side / multiple), 1) * multiple) for side in settings.size)
-        raise ValueError(
-            f"UniAnimate's videos have sides that are multiples of {multiple}; {width} x {height} was given. "
-            f"Take {nearest}, say."
-        )
+    check_clip(models.unet, inputs, settings.size)
     _check_first_frame(settings.first_frame, len(inputs.poses), settings.sampling)
 
 
-def encode(models: Models, reference: np.ndarray, size: Size, posterior: Tensor, placed: Placed) -> Encoded:
-    """The reference through CLIP and autoencoder (spec 2.2).
+def check_clip(unet: UniAnimateUNet, inputs: Inputs, size: Size) -> None:
+    """Raise ValueError for a clip without poses, or of a size that the network does not make."""
+    if not len(inputs.poses):
+        raise ValueError("There are no poses, and a clip has one frame per pose; give at least one.")
+    check_sides(size, PIXELS_PER_LATENT * unet.config.stride, "UniAnimate")
 
-    posterior: [1, c, h, w], standard normal. K: the posterior is sampled, not its mean taken.
-    """
+
+def encode(models: Models, reference: np.ndarray, size: Size, placed: Placed) -> Encoded:
+    """The reference through CLIP and autoencoder (spec 2.2)."""
     with placed(models.clip) as device:
         image = models.clip.encode(squashed_pixels(reference, models.clip.config.image_size), device).embeds
     picture = unit([resize(reference, size, "bilinear")])
     with placed(models.vae) as device:
-        latents = models.vae.encode(picture, noise=posterior, device=device)
+        posterior = models.vae.encode_posterior(picture, device=device)
     return Encoded(
         models.empty_text,
         rearrange(image, "b c -> b 1 c"),
-        latents,
+        posterior,
         rearrange(picture, "f h w c -> 1 c f h w"),
     )
 
 
 @torch.no_grad()
-def conditions(
-    models: Models, encoded: Encoded, inputs: Inputs, settings: Settings, placed: Placed
-) -> list[Conditions]:
-    """What the branches (uncond, cond), or (cond,), are told, once for the whole clip (spec 2.4).
+def conditions(unet: UniAnimateUNet, encoded: Encoded, inputs: Inputs, size: Size, placed: Placed) -> Told:
+    """What the branches are told, once for the whole clip, on the CPU (spec 2.4).
 
     K: the unconditional branch has the empty text and zeros for everything else.
     """
-    pictures = (resize(pose, settings.size, "bilinear") for pose in (inputs.reference_pose, *inputs.poses))
-    poses = torch.stack([torch.from_numpy(picture) for picture in pictures])
-    with placed(models.unet):
-        cond = models.unet.encode_conditions(
-            zero_y=encoded.text,
-            image=encoded.image,
-            randomref=encoded.latents,
-            dwpose=rearrange(poses, "f h w c -> 1 c f h w"),
-            frames_at_once=FRAMES_AT_ONCE,
+    _check_widths(unet, encoded)
+    # The first of these pictures is the reference's pose, which is encoded with its latents, not here.
+    blank = np.zeros((size[1], size[0], 3), np.uint8)
+    reference_pose = blank if inputs.reference_pose is None else inputs.reference_pose
+    pictures = (resize(pose, size, "bilinear") for pose in (reference_pose, *inputs.poses))
+    poses = rearrange([torch.from_numpy(picture) for picture in pictures], "f h w c -> 1 c f h w")
+    with placed(unet):
+        cond = unet.encode_conditions(
+            zero_y=encoded.text, image=encoded.image, dwpose=poses, frames_at_once=FRAMES_AT_ONCE
         )
-        uncond = models.unet.encode_conditions(zero_y=encoded.text)
-    return [uncond, cond] if settings.sampling.guided else [cond]
+        uncond = unet.encode_conditions(zero_y=encoded.text)
+    return Told(
+        uncond.to("cpu"), cond.to("cpu"), None if inputs.reference_pose is None else poses[:, :, :1].clone()
+    )
 
 
 def denoise(
     unet: UniAnimateUNet,
-    branches: Sequence[Conditions],
+    told: Told,
     noise: UnifiedNoise,
     settings: SampleSettings,
     placed: Placed,
@@ -196,18 +221,18 @@ def denoise(
 
     decoder: makes the picture that a further segment continues (spec 2.6); unused in the other modes.
     """
-    _check_first_frame(noise.first_frame is not None, noise.frames, settings)
+    check_together(told, noise, settings)
     parts = settings.parts(noise.frames)
 
+    @torch.no_grad()
     def run(part: range, picture: Tensor | None) -> Tensor:
         with placed(unet) as device:
-            told = [branch.windows([part]) for branch in branches]
-            if picture is not None:
-                told[-1] = _continuing(unet, told[-1], picture, keep_reference=part[0] > 0)
+            branches = told.branches(unet, part, noise.reference, picture)
             return sample_clip(
-                branch_denoiser(unet, told, settings.together),
+                branch_denoiser(unet, branches if settings.guided else branches[1:], settings.together),
                 noise.latents[:, :, part.start : part.stop].to(device),
                 settings,
+                begin=noise.timestep,
                 on_step=_of_parts(on_step, parts.index(part), len(parts)),
                 on_window=on_window,
             )
@@ -218,17 +243,16 @@ def denoise(
     return continued(run, picture_of, parts, noise.first_frame)
 
 
-@torch.no_grad()
-def _continuing(
-    unet: UniAnimateUNet, told: Conditions, picture: Tensor, *, keep_reference: bool
-) -> Conditions:
-    """The conditions of a run whose frame 0 is this picture, [1, 3, 1, 8h, 8w].
-
-    K: without the reference where the clip starts from a first frame, as published (spec 2.4). With it
-    where a segment goes on, as the paper has it, so that identity does not drift (spec 2.6).
-    """
-    features = unet.encode_first_frame(picture)
-    return replace(told, first_frame=features, reference=told.reference if keep_reference else None)
+def check_together(told: Told, noise: UnifiedNoise, settings: SampleSettings) -> None:
+    """Raise ValueError unless conditions, noise and settings belong to one clip."""
+    poses = told.cond.pose.shape[2:]
+    if poses != noise.latents.shape[2:]:
+        (frames, h, w), (f, height, width) = poses, noise.latents.shape[2:]
+        raise ValueError(
+            f"The poses are {frames} frames of latent size {w} x {h}, the noise {f} of {width} x {height}; "
+            "make the noise for these conditions."
+        )
+    _check_first_frame(noise.first_frame is not None, noise.frames, settings)
 
 
 def _of_parts(on_step: OnStep | None, part: int, parts: int) -> OnStep | None:
@@ -245,3 +269,13 @@ def _check_first_frame(given: bool, frames: int, settings: SampleSettings) -> No
             f"A first frame belongs to one window of {settings.window} frames, and this clip has {frames}: "
             "every window would start from it. Use the mode 'continuation', or 'short' for one piece."
         )
+
+
+def _check_widths(unet: UniAnimateUNet, encoded: Encoded) -> None:
+    wanted = unet.config.context_dim
+    for what, features in (("text", encoded.text), ("image", encoded.image)):
+        if features.shape[-1] != wanted:
+            raise ValueError(
+                f"This CLIP {what} tower gives features of {features.shape[-1]} values, the network takes "
+                f"{wanted}; choose the tower that belongs to it (open_clip_pytorch_model.bin for UniAnimate)."
+            )

@@ -49,6 +49,13 @@ class SampleSettings:
         if self.guidance is not None and not 0 <= self.guidance < float("inf"):
             raise ValueError(f"Guidance is a number from 0 up, or None; {self.guidance} was given.")
 
+    def timestep_of(self, strength: float) -> int:
+        """The timestep at which this last share of the steps begins; it holds one step at least."""
+        if not 0 < strength <= 1:
+            raise ValueError(f"The strength of a run lies above 0 and at most at 1; {strength} was given.")
+        timesteps = strided_timesteps(self.steps)
+        return timesteps[-max(1, round(len(timesteps) * strength))]
+
     def parts(self, frames: int) -> list[range]:
         """What is sampled in one run each, one after the other: the segments, or the whole clip."""
         return segments(frames, self.window) if self.mode == "continuation" else [range(frames)]
@@ -84,6 +91,7 @@ def sample_clip(
     noise: Tensor,
     settings: SampleSettings,
     *,
+    begin: int | None = None,
     schedule: Schedule | None = None,
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
@@ -91,7 +99,8 @@ def sample_clip(
     """Latents [1, c, F, h, w] of noise [1, c, F, h, w], F >= 1, float32 on the noise's device.
 
     denoise: gives (uncond, cond) where the settings are guided, else (cond,). A clip that is no longer than a
-    window is one window in natural order. Callbacks: see ``samplers.sample`` and ``windows.windowed``.
+    window is one window in natural order. begin: the timestep that the noise is at, where the clip is refined
+    and not made anew (``UnifiedNoise.over``). Callbacks: see ``samplers.sample`` and ``windows.windowed``.
     """
     windows = settings.windows(noise.shape[2])
     predict = windowed(
@@ -101,6 +110,7 @@ def sample_clip(
         predict = guided(predict, settings.guidance)
     schedule = schedule or zero_terminal_snr_schedule()
     timesteps = strided_timesteps(settings.steps, schedule.train_steps)
+    timesteps = [t for t in timesteps if begin is None or t <= begin]
     return sample(predict, noise, schedule, timesteps, on_step=on_step)
 
 

@@ -46,6 +46,11 @@ class Conditions:
     pose: Tensor | None = None
     first_frame: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> Conditions:
+        """The same with all tensors there."""
+        found = vars(self).items()
+        return Conditions(**{name: None if value is None else value.to(device) for name, value in found})
+
     def windows(self, frames: Sequence[Sequence[int]]) -> Conditions:
         """Conditions of a call whose item i concerns the clip's frames ``frames[i]`` (all of one length).
 
@@ -142,11 +147,6 @@ class UniAnimateUNet(nn.Module):
     def dtype(self) -> torch.dtype:
         """The dtype of the weights; inputs are cast to it, predictions back to the latents' dtype."""
         return self.out[-1].weight.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.out[-1].weight.device
 
     def forward(
         self,
@@ -293,7 +293,8 @@ class UniAnimateUNet(nn.Module):
         return torch.cat(parts, dim=2)
 
     def _own(self, x: Tensor) -> Tensor:
-        return x.to(self.device, self.dtype)
+        """On the device and in the dtype of the weights (of a layer that hosts never leave behind)."""
+        return x.to(self.out[-1].weight)
 
     def _check_latents(self, x: Tensor) -> None:
         _, channels, frames, h, w = x.shape

@@ -113,6 +113,22 @@ def test_a_reference_of_another_size_or_with_nan_is_a_sentence(drawn: ClipDraws)
         unified_noise(drawn, reference() * float("nan"), SCHEDULE)
 
 
+def test_noise_over_a_clip_is_the_clip_where_little_noise_is_left(drawn: ClipDraws) -> None:
+    noise, clip = unified_noise(drawn, reference(), SCHEDULE), torch.randn(drawn.base.shape)
+    nearly, half = noise.over(clip, SCHEDULE, 1), noise.over(clip, SCHEDULE, 500)
+    assert (nearly.timestep, half.timestep, noise.timestep) == (1, 500, None)
+    assert (nearly.latents - clip).abs().mean() < 0.1 < (half.latents - clip).abs().mean()
+    assert torch.equal(half.reference, noise.reference) and torch.equal(noise.reference, reference())
+
+
+def test_a_clip_to_start_from_that_does_not_fit_is_a_sentence(drawn: ClipDraws) -> None:
+    noise = unified_noise(drawn, None, SCHEDULE)
+    with pytest.raises(ValueError, match=r"\[1, 4, 5, 3, 2\].*\[1, 4, 6, 3, 2\]"):
+        noise.over(torch.zeros(1, 4, 5, 3, 2), SCHEDULE, 500)
+    with pytest.raises(ValueError, match="NaN"):
+        noise.over(drawn.base * float("nan"), SCHEDULE, 500)
+
+
 @pytest.mark.parametrize("prior", [-1, 1000])
 def test_impossible_priors_are_sentences(prior: int) -> None:
     with pytest.raises(ValueError, match=f"between 0 and 999 .*{prior} was given"):

@@ -7,23 +7,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from xdyna_unianimate.unianimate_core.noise import NoiseSettings
-from xdyna_unianimate.unianimate_core.pipeline import Inputs, Models, Settings, animate
+from xdyna_unianimate.unianimate_core.noise import NoiseSettings, draw, unified_noise
+from xdyna_unianimate.unianimate_core.pipeline import (
+    Inputs,
+    Models,
+    Settings,
+    animate,
+    conditions,
+    denoise,
+    encode,
+)
 from xdyna_unianimate.unianimate_core.sample import SampleSettings, segments
 from xdyna_unianimate.video_core.clip import ClipVision, VisionConfig, squashed_pixels
 from xdyna_unianimate.video_core.images import resize, unit
+from xdyna_unianimate.video_core.placement import running_on
 from xdyna_unianimate.video_core.samplers import NonFiniteError
 from xdyna_unianimate.video_core.schedule import strided_timesteps, zero_terminal_snr_schedule
-from xdyna_unianimate.video_core.vae import Vae, VaeConfig
+from xdyna_unianimate.video_core.vae import Vae, VaeConfig, decode
 
 from .tiny import CONFIG, tiny_unet
 
+SCHEDULE = zero_terminal_snr_schedule()
 SIZE = (32, 48)
 VISION = VisionConfig(
     hidden_size=24,
@@ -121,6 +132,43 @@ def test_the_pipeline_is_the_method(models: Models, mode: str, frames: int, firs
     options = settings(mode, first_frame=first_frame, noise=NoiseSettings(order="original"))
     ours = video(models, frames, options)
     torch.testing.assert_close(ours, by_the_book(models, frames, options, mode), atol=2e-4, rtol=0)
+
+
+def test_a_new_seed_encodes_nothing_again(models: Models) -> None:
+    """The stages one by one: pictures and poses are encoded before any random number is drawn."""
+    given, placed = inputs(3), running_on("cpu")
+    encoded = encode(models, given.reference, SIZE, placed)
+    told = conditions(models.unet, encoded, given, SIZE, placed)
+    for seed in (5, 6):
+        options = settings(seed=seed)
+        draws = draw(seed, (4, 3, SIZE[1] // 8, SIZE[0] // 8))
+        noise = unified_noise(draws, encoded.posterior.latents(draws.posterior), SCHEDULE, options.noise_used)
+        decoder = partial(decode, models.vae, placed)
+        (latents,) = denoise(models.unet, told, noise, options.sampling, placed, decoder=decoder)
+        assert torch.equal(torch.cat(list(decoder(latents))), video(models, 3, options))
+
+
+def test_without_a_pose_of_the_reference(models: Models) -> None:
+    """F (spec 3.2): the reference is taken as it is."""
+    given = replace(inputs(2), reference_pose=None)
+    clip, blank = (
+        torch.cat(list(animate(models, one, settings())))
+        for one in (given, replace(given, reference_pose=np.zeros((8, 8, 3), np.uint8)))
+    )
+    assert clip.isfinite().all() and not torch.equal(clip, blank)
+
+
+def test_another_models_towers_are_refused(models: Models) -> None:
+    with pytest.raises(ValueError, match="text tower gives features of 9 values, the network takes 24"):
+        video(replace(models, empty_text=torch.zeros(1, 5, 9)), 2, settings())
+
+
+def test_noise_of_another_clip_is_refused(models: Models) -> None:
+    given, placed = inputs(3), running_on("cpu")
+    told = conditions(models.unet, encode(models, given.reference, SIZE, placed), given, SIZE, placed)
+    noise = unified_noise(draw(1, (4, 2, 6, 4)), None, SCHEDULE)
+    with pytest.raises(ValueError, match="3 frames of latent size 4 x 6, the noise 2 of 4 x 6"):
+        denoise(models.unet, told, noise, SampleSettings(), placed, decoder=iter)
 
 
 # ---- every mode and length -----------------------------------------------------------------------------

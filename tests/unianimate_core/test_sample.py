@@ -14,6 +14,7 @@ from xdyna_unianimate.unianimate_core.sample import (
     sample_clip,
     segments,
 )
+from xdyna_unianimate.video_core.schedule import strided_timesteps
 from xdyna_unianimate.video_core.windows import Windows, anchored_windows
 
 from .tiny import tiny_inputs, tiny_unet
@@ -237,3 +238,21 @@ def test_segments_come_as_they_are_finished_and_survive_an_error() -> None:
         for latents in continued(fails_in_the_second, lambda x: x, segments(63, 32)):
             kept.append(latents)
     assert kept[0].shape[2] == 32
+
+
+# ---- a share of the run --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(1.0, 31), (0.5, 16), (0.1, 3), (0.001, 1)])
+def test_a_share_of_the_run_is_its_last_steps(strength: float, steps: int) -> None:
+    """F: the original always starts from noise alone."""
+    settings, clip, seen = SampleSettings(guidance=1), noise(3), []
+    begin = settings.timestep_of(strength)
+    sample_clip(lambda x, t, windows: torch.stack([seen.append(t) or 0 * x]), clip, settings, begin=begin)
+    assert seen == strided_timesteps(30)[-steps:] and seen[0] == begin
+
+
+@pytest.mark.parametrize("strength", [0, -0.5, 1.01])
+def test_a_share_that_is_none_is_a_sentence(strength: float) -> None:
+    with pytest.raises(ValueError, match=f"above 0 and at most at 1; {strength}"):
+        SampleSettings().timestep_of(strength)
