@@ -14,17 +14,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
+from ..video_core.vae import LatentUnits, Posterior
 from . import host, images
 
 if TYPE_CHECKING:
     from ..video_core.clip import ClipText, ClipVision, ImageFeatures, TextFeatures, VisionConfig
     from ..video_core.vae import Vae
-
-SD_SCALE = 0.18215
-"""Stable Diffusion's unscaled latents times this are sampler units (core's ``SD15().scale_factor``)."""
 
 LAYERS: Mapping[int, Callable[[TextFeatures], Tensor]] = {
     -1: lambda features: features.last,
@@ -179,17 +176,23 @@ class CoreVae(host.PlacedByCore):
 
     def encode(self, frames: Tensor, **_: Any) -> Tensor:
         """See ``Vae.encode``; noise for the posterior has no effect."""
-        return self.to_sampler(self._vae.encode(frames))
+        return self.encode_posterior(frames).latents()
+
+    def encode_posterior(self, frames: Tensor, **_: Any) -> Posterior:
+        """See ``Vae.encode_posterior``; all that is known is the mean."""
+        return Posterior(self._vae.encode(frames).float())
 
     def decode(self, latents: Tensor, **_: Any) -> Iterator[Tensor]:
         """See ``Vae.decode``; core chooses how many frames go at a time."""
         yield self._vae.decode(self.from_sampler(latents))
 
     def to_sampler(self, latents: Tensor) -> Tensor:
-        return rearrange(latents.float(), "f c h w -> 1 c f h w") * SD_SCALE
+        """See ``Vae.to_sampler``, in Stable Diffusion's units."""
+        return LatentUnits().to_sampler(latents)
 
     def from_sampler(self, latents: Tensor) -> Tensor:
-        return rearrange(latents.float(), "1 c f h w -> f c h w") / SD_SCALE
+        """See ``Vae.from_sampler``, in Stable Diffusion's units."""
+        return LatentUnits().from_sampler(latents)
 
 
 class CoreVision(host.PlacedByCore):
