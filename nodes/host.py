@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.latent_formats
 import comfy.model_management as mm
@@ -23,6 +23,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..video_core.placement import DTYPES, Placed
+
+T = TypeVar("T")
 
 PRECISIONS = ("auto", *DTYPES)
 """What a precision widget offers; ``auto`` follows ComfyUI's rules and start options."""
@@ -159,6 +161,14 @@ def progress(total: int) -> StepCallback:
         bar.update_absolute(done, total, picture)
 
     return on_step
+
+
+def counted(items: Iterable[T], total: int) -> Iterator[T]:
+    """The items, the bar moving and the cancel button working while they are used."""
+    step = progress(total)
+    for done, item in enumerate(items, start=1):
+        yield item
+        step(done)
 
 
 class SamplerProgress:

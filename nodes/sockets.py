@@ -14,6 +14,12 @@ UniAnimate = io.Custom("XDUA_UNIANIMATE")
 XDyna = io.Custom("XDUA_XDYNA")
 """A loaded network in the care of ComfyUI's memory management."""
 
+XDynaControlNet = io.Custom("XDUA_XDYNA_CONTROLNET")
+"""X-Dyna's ControlNet for poses or for face maps."""
+
+XDynaConditions = io.Custom("XDUA_XDYNA_CONDITIONS")
+"""``nodes.xdyna.Told``: all that X-Dyna is told of a clip."""
+
 Control = io.Custom("XDUA_CONTROL")
 """Everything but noise that a sampler needs: the conditions of one clip."""
 
@@ -28,3 +34,6 @@ PoseKeypoint = io.Custom("POSE_KEYPOINT")
 
 VideoInfo = io.Custom("VHS_VIDEOINFO")
 """dict of VideoHelperSuite; ``loaded_fps`` is read."""
+
+ContextOptions = io.Custom("CONTEXT_OPTIONS")
+"""AnimateDiff-Evolved's windows, see ``nodes.context``."""
