@@ -1,10 +1,11 @@
-"""Picture and driving source to video, by either system: read, align, draw, animate, write."""
+"""Picture and driving source to what a system is shown: read, align, draw in its style."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,19 +15,14 @@ from ..pose_align.align import AlignmentReport, align
 from ..pose_align.draw import ORIGINAL_JPEG_QUALITY, UNIANIMATE, XDYNA, Style, draw
 from ..pose_align.pose import PoseError, PoseSequence
 from . import poses as pose_sources
-from .grids import contact_sheet
-from .networks import System
 
 if TYPE_CHECKING:
     from ..pose_align.detector import PoseDetector
-    from ..unianimate_core.pipeline import Settings as UniAnimateSettings
-    from ..video_core.placement import Placed
-    from ..video_core.samplers import OnStep
-    from ..xdyna_core.face import FaceMaps
-    from ..xdyna_core.pipeline import Settings as XDynaSettings
     from .state import PoseCache
 
 Size = tuple[int, int]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,11 @@ class Source:
     reference_pose: Path | None = None
     face: Path | None = None
     drawn: bool = False
+
+    @property
+    def shows_skeletons(self) -> bool:
+        """Whether the driving source is ready-made pose pictures: said so, or known by the reference's."""
+        return self.drawn or pose_sources.is_drawn(self.driving)
 
 
 @dataclass(frozen=True)
@@ -65,117 +66,164 @@ class Preparation:
     feet: bool | None = None
     head: bool | None = None
 
-    def style(self, system: System) -> Style:
-        """The drawing style of a system with these choices."""
-        style = UNIANIMATE if system == "unianimate" else XDYNA
+    def style(self, published: Style) -> Style:
+        """A system's style with these choices."""
         chosen = {part: getattr(self, part) for part in ("hands", "feet", "head")}
-        chosen = {part: value for part, value in chosen.items() if value is not None}
-        if self.jpeg and system == "unianimate":
-            chosen["jpeg_quality"] = ORIGINAL_JPEG_QUALITY
-        return replace(style, **chosen)
+        return published.replace(**{part: value for part, value in chosen.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class FaceSource:
+    """Whose expressions are followed.
+
+    video: its frames. driving: one pose per frame, in their pixels. target: the poses on whose faces they are
+    laid, in pixels of the reference: the aligned ones, or the reference's own.
+    """
+
+    video: Path
+    driving: PoseSequence
+    target: PoseSequence
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A reference and poses that belong together.
 
-    reference: uint8 RGB [H, W, 3]. aligned: in pixels of the reference; None where skeletons came drawn.
-    driving: the poses as found. report: what alignment did. fps: of the poses, None where unknown.
-    drawings: ready-made skeletons in place of poses.
+    reference: uint8 RGB [H, W, 3]. reference_pose: one frame in its pixels; None where it is not known.
+    driving: the poses as found. aligned: the same fitted to the reference, in its pixels. report: how.
+    drawings: ready-made skeletons in place of driving and aligned poses. fps: of either, None if unknown.
+    interval: of the driving source's frames, every n-th was taken. faces: None follows no expressions.
     """
 
     reference: np.ndarray
-    aligned: PoseSequence | None
     reference_pose: PoseSequence | None
     driving: PoseSequence | None = None
+    aligned: PoseSequence | None = None
     report: AlignmentReport | None = None
-    fps: float | None = None
     drawings: pose_sources.Drawings | None = None
+    fps: float | None = None
+    interval: int = 1
+    faces: FaceSource | None = None
 
-    @cached_property
+    @property
     def frames(self) -> int:
         """Frames of the clip."""
-        return len(self.drawings.frames) if self.aligned is None else len(self.aligned)
+        return len(self.drawings.frames if self.drawings is not None else self.aligned)
 
 
 def prepare(
     source: Source,
     how: Preparation,
-    detector: Callable[[], PoseDetector],
+    detector: PoseDetector,
     *,
+    face: bool = False,
     cache: PoseCache | None = None,
     on_frame: pose_sources.OnFrame | None = None,
 ) -> Prepared:
     """Read everything an animation needs; poses are aligned to the reference's body.
 
-    detector: called only where a picture has to be looked at. Raises PoseError and VideoError.
+    detector: asked only where a picture has to be looked at. face: with the driving face for X-Dyna.
+    Raises PoseError, VideoError, or ValueError where a face is asked for and no video shows one.
     """
     from ..video_core.images import read_picture
 
     reference = read_picture(source.reference)
-    if source.drawn or pose_sources.is_drawn(source.driving):
+    target = _reference_pose(source, how, reference, detector, cache)
+    given: dict[str, object] = {"interval": how.poses.interval}
+    if source.shows_skeletons:
         drawings = pose_sources.read_drawn(source.driving, how.poses)
-        own = source.reference_pose and pose_sources.load_poses(source.reference_pose)[0:1]
-        return Prepared(reference, None, own, fps=drawings.fps, drawings=drawings)
-    driving = pose_sources.read(source.driving, how.poses, detector, cache=cache, on_frame=on_frame)
-    if not len(driving):
-        raise PoseError(f"{source.driving} holds no frames of poses; choose a clip with at least one.")
-    if source.reference_pose is not None:
-        target = pose_sources.load_poses(source.reference_pose)[0:1]
+        prepared = Prepared(reference, target, drawings=drawings, fps=drawings.fps, **given)
     else:
-        target = pose_sources.of_picture(reference, detector(), how.poses.person)
-    return aligned_to(reference, driving, target, how)
+        driving = pose_sources.read(source.driving, how.poses, detector, cache=cache, on_frame=on_frame)
+        if not len(driving):
+            raise PoseError(f"{source.driving} holds no frames of poses; choose a clip with at least one.")
+        aligned, report = _aligned(driving, target, how)
+        prepared = Prepared(reference, target, driving, aligned, report, fps=driving.fps, **given)
+    if not face:
+        return prepared
+    read = partial(pose_sources.read, detector=detector, cache=cache, on_frame=on_frame)
+    return replace(prepared, faces=_face_source(source, how, prepared, read))
 
 
-def aligned_to(
-    reference: np.ndarray, driving: PoseSequence, target: PoseSequence, how: Preparation
-) -> Prepared:
-    """Driving poses fitted to the reference's pose, unless that is switched off."""
+def _aligned(
+    driving: PoseSequence, target: PoseSequence | None, how: Preparation
+) -> tuple[PoseSequence, AlignmentReport | None]:
     if how.align == "off":
-        return Prepared(reference, driving, target, driving, fps=driving.fps)
-    aligned, report = align(driving, target, fidelity=how.align, median=how.median)
-    return Prepared(reference, aligned, target, driving, report, driving.fps)
+        return driving, None
+    return align(driving, target, fidelity=how.align, median=how.median)
 
 
-# ---- UniAnimate ----------------------------------------------------------------------------------------
+def _reference_pose(
+    source: Source, how: Preparation, reference: np.ndarray, detector: PoseDetector, cache: PoseCache | None
+) -> PoseSequence | None:
+    """The reference's pose; where nothing is aligned to it, one that cannot be found is None."""
+    if source.reference_pose is not None:
+        poses = pose_sources.load_poses(source.reference_pose)[:1]
+        if not len(poses):
+            raise PoseError(f"{source.reference_pose} holds no pose; choose a file with at least one frame.")
+        return poses
+    try:
+        return pose_sources.of_picture(reference, detector, how.poses.person, cache=cache)
+    except (PoseError, OSError, ImportError) as error:
+        if how.align != "off" and not source.shows_skeletons:
+            raise
+        log.info("Going on without the reference's pose: %s", error)
+        return None
+
+
+def _face_source(
+    source: Source, how: Preparation, prepared: Prepared, read: Callable[..., PoseSequence]
+) -> FaceSource:
+    """The driving video itself, or the video that was named for the face, frame by frame beside the poses."""
+    target = prepared.reference_pose if prepared.aligned is None else prepared.aligned
+    if target is None:
+        raise ValueError(
+            f"Expressions are laid on the reference's face, and no person was found in {source.reference}; "
+            "give its pose as a file, or leave the face out."
+        )
+    if source.face is None and (prepared.driving is None or pose_sources.is_pose_file(source.driving)):
+        raise ValueError(
+            f"{source.driving} shows no face to follow; name the video that its poses were taken from, "
+            "or leave the face out."
+        )
+    if source.face is None:
+        return FaceSource(source.driving, prepared.driving, target)
+    driving = read(source.face, replace(how.poses, max_frames=prepared.frames))
+    if len(driving) != prepared.frames:
+        raise ValueError(
+            f"{source.face} gives {len(driving)} frames for {prepared.frames} poses of {source.driving}; "
+            "both must be of the same length, or take fewer frames."
+        )
+    return FaceSource(source.face, driving, target)
+
+
+# ---- skeletons, as each network knows them -------------------------------------------------------------
 
 
 def unianimate_skeletons(
     prepared: Prepared, how: Preparation, size: Size
-) -> tuple[Sequence[np.ndarray], np.ndarray]:
-    """The driving skeletons and the reference's, uint8 RGB, as UniAnimate knows them."""
-    style, canvas = how.style("unianimate"), None if how.published_canvas else size
+) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
+    """UniAnimate's driving skeletons uint8 RGB [h, w, 3], and the reference's, if its pose is known.
+
+    size: of the video. They are drawn on the published canvas, or on one of that size.
+    """
+    style = how.style(UNIANIMATE).replace(jpeg_quality=ORIGINAL_JPEG_QUALITY if how.jpeg else None)
+    canvas = None if how.published_canvas else size
     given, target = prepared.drawings, prepared.reference_pose
-    if given is not None and given.reference is not None:
-        return given.frames, given.reference
-    if target is None:
-        raise ValueError(
-            f"UniAnimate needs the reference's own skeleton beside the drawn ones: a file "
-            f"{pose_sources.REFERENCE_DRAWING} in their folder, or the reference's pose as a pose file."
-        )
-    frames = given.frames if given is not None else draw(prepared.aligned, style, canvas)
-    return frames, draw(target, style, canvas)[0]
+    own = None if given is None else given.reference
+    if own is None and target is not None:
+        own = draw(target, style, canvas, scale_strokes=True)[0]
+    if own is None:
+        log.warning("UniAnimate is not told the reference's pose; it keeps the person less well without.")
+    frames = given.frames if given is not None else draw(prepared.aligned, style, canvas, scale_strokes=True)
+    return frames, own
 
 
-def unianimate(
-    networks,
-    prepared: Prepared,
-    how: Preparation,
-    settings: UniAnimateSettings,
-    placed: Placed,
-    on_step: OnStep | None = None,
-) -> Iterator[np.ndarray]:
-    """Frames uint8 RGB [H, W, 3] of UniAnimate, as they are finished."""
-    from ..unianimate_core.pipeline import Inputs, animate
-    from ..video_core.images import to_bytes
-
-    skeletons, target = unianimate_skeletons(prepared, how, settings.size)
-    inputs = Inputs(reference=prepared.reference, poses=skeletons, reference_pose=target)
-    for chunk in animate(networks, inputs, settings, placed, on_step=on_step):
-        yield from to_bytes(chunk)
-
-
-# ---- X-Dyna --------------------------------------------------------------------------------------------
+def xdyna_skeletons(prepared: Prepared, how: Preparation, size: Size) -> Sequence[np.ndarray]:
+    """X-Dyna's driving skeletons uint8 RGB [h, w, 3], in the part of the reference that it cuts out."""
+    if prepared.drawings is not None:
+        return prepared.drawings.frames
+    return draw(in_crop(prepared.aligned, size), how.style(XDYNA), size, scale_strokes=True)
 
 
 def in_crop(poses: PoseSequence, size: Size) -> PoseSequence:
@@ -184,75 +232,3 @@ def in_crop(poses: PoseSequence, size: Size) -> PoseSequence:
 
     left, top, width, height = reference_crop(poses.canvas, size)
     return replace(poses, points=poses.points - (left, top), canvas=(width, height))
-
-
-def xdyna_skeletons(prepared: Prepared, how: Preparation, size: Size) -> Sequence[np.ndarray]:
-    """The driving skeletons, uint8 RGB, as X-Dyna's pose ControlNet knows them, in the reference's crop."""
-    if prepared.drawings is not None:
-        return prepared.drawings.frames
-    return draw(in_crop(prepared.aligned, size), how.style("xdyna"), size, scale_strokes=True)
-
-
-def xdyna_faces(prepared: Prepared, frames: Iterable[np.ndarray], size: Size) -> FaceMaps:
-    """S-Face maps of the driving frames, laid over the face of the aligned skeleton.
-
-    frames: the driving video's, one per pose. Raises ValueError where no frame shows a face.
-    """
-    from .faces import maps_on_reference
-
-    if prepared.aligned is None or prepared.driving is None:
-        raise ValueError(
-            "Face maps need the poses of the driving video; give the video itself, not drawn skeletons."
-        )
-    return maps_on_reference(frames, prepared.driving, prepared.aligned, size)
-
-
-def xdyna(
-    networks,
-    prompts,
-    prepared: Prepared,
-    how: Preparation,
-    settings: XDynaSettings,
-    placed: Placed,
-    *,
-    faces: FaceMaps | None = None,
-    on_step: OnStep | None = None,
-) -> Iterator[np.ndarray]:
-    """Frames uint8 RGB [H, W, 3] of X-Dyna, as they are finished. prompts: features of (prompt, negative)."""
-    from ..video_core.images import to_bytes
-    from ..xdyna_core.pipeline import Inputs, animate
-
-    skeletons = xdyna_skeletons(prepared, how, settings.size)
-    inputs = Inputs(
-        reference=prepared.reference, poses=skeletons, faces=faces, prompt=prompts[0], negative=prompts[1]
-    )
-    for chunk in animate(networks, inputs, settings, placed, on_step=on_step):
-        yield from to_bytes(chunk)
-
-
-# ---- results -------------------------------------------------------------------------------------------
-
-
-def sheet(prepared: Prepared, skeletons: Sequence[np.ndarray], result: Sequence[np.ndarray]) -> np.ndarray:
-    """uint8 RGB contact sheet: reference | skeleton | result."""
-    return contact_sheet({"reference": [prepared.reference], "skeleton": skeletons, "result": result})
-
-
-def strip(
-    prepared: Prepared, skeletons: Sequence[np.ndarray], frames: Iterable[np.ndarray]
-) -> Iterator[np.ndarray]:
-    """Frames beside what they were made from: reference, skeleton, result (UniAnimate spec 2.5)."""
-    from ..video_core.images import resize
-
-    for frame, skeleton in zip(frames, skeletons, strict=False):
-        size = (frame.shape[1], frame.shape[0])
-        beside = [resize(picture, size, "bilinear") for picture in (prepared.reference, skeleton)]
-        yield np.concatenate([*beside, frame], axis=1)
-
-
-def kept_for_sheet(frames: Iterable[np.ndarray], keep: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames, passed on; copies of about a quarter of a megapixel go into ``keep``."""
-    for frame in frames:
-        step = max(1, round((frame.shape[0] * frame.shape[1] / 250_000) ** 0.5))
-        keep.append(np.ascontiguousarray(frame[::step, ::step]))
-        yield frame

@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from . import animate
-from .grids import contact_sheet, grid_frames
-from .runs import Result, Runner, save_clip, save_picture
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
+from ..pose_align.draw import XDYNA, draw_frames
+from .animate import Prepared
+from .grids import at_height, contact_sheet, grid_frames, sheet_rows
+from .outputs import Result, refuse_existing, remembering, save_clip, sound_of
+from .runs import Request, Session, finished
+
+WHOLE = XDYNA.replace(head=True, feet=True)
+"""The skeleton as a person best reads it; each network is shown its own."""
 
 
-def compare(
-    runners: Mapping[str, Runner], source: animate.Source, target: Path, overwrite: bool = False
-) -> Result:
-    """Reference, skeleton and one column per runner. The poses are read and aligned once, by the first.
+def compare(session: Session, requests: Sequence[Request], target: Path) -> Result:
+    """Reference, skeleton and one column per request: the grid in ``target``, each clip in a file beside it.
 
-    runners: label -> runner; their frames are made one system after the other, so that one is in memory.
+    requests: of the same source and preparation. Poses are read and aligned once; the systems run one after
+    the other, and the grid is put together from their files, so that no clip is held in memory.
     """
-    first = next(iter(runners.values()))
-    prepared = first.prepare(source)
-    columns: dict[str, list[np.ndarray]] = {
-        "reference": [prepared.reference] * prepared.frames,
-        "skeleton": list(first.skeletons(prepared)),
+    first = max(requests, key=lambda request: request.system.face)
+    owns = [target.with_name(f"{target.stem}_{one.system.system}{target.suffix}") for one in requests]
+    refuse_existing(target, first.output.overwrite)
+    for request, own in zip(requests, owns, strict=True):
+        session.check(request, own)
+    prepared = session.prepare(first)
+    clips = {
+        request.system.title: session.write(request, prepared, own).video
+        for request, own in zip(requests, owns, strict=True)
     }
-    for label, runner in runners.items():
-        columns[label] = list(runner.frames(source, prepared))
-        vars(runner).pop("loaded", None)
-    video = save_clip(grid_frames(columns), target, prepared, first.choices, None, overwrite)
-    sheet = target.with_name(f"{target.stem}_sheet.png")
-    save_picture(contact_sheet(columns), sheet)
-    return Result(video, sheet, prepared.frames, prepared.report.text() if prepared.report else "")
+    return _grid(first, prepared, clips, target)
+
+
+def _grid(request: Request, prepared: Prepared, clips: Mapping[str, Path], target: Path) -> Result:
+    """The finished clips (title -> file) beside what they were made from."""
+    from ..video_core.video import open_video
+
+    videos = {title: open_video(file) for title, file in clips.items()}
+    height = max(video.size[1] for video in videos.values())
+    columns: dict[str, Iterable[np.ndarray]] = {
+        "reference": repeat(at_height(prepared.reference, height)),
+        "skeleton": _skeletons(prepared, height),
+        **{title: video.frames() for title, video in videos.items()},
+    }
+    rows = sheet_rows(prepared.frames)
+    kept: dict[str, dict[int, np.ndarray]] = {label: {} for label in columns}
+    grid = grid_frames({label: remembering(column, rows, kept[label]) for label, column in columns.items()})
+    sound = sound_of(request.source.driving, request.source.face)
+    video = save_clip(grid, prepared.frames, target, request.output, fps=prepared.fps, sound=sound)
+    sheet = contact_sheet({label: list(frames.values()) for label, frames in kept.items()})
+    return finished(video, sheet, prepared, request.output)
+
+
+def _skeletons(prepared: Prepared, height: int) -> Iterator[np.ndarray]:
+    """The aligned skeletons, or the ready-made ones, uint8 RGB of that height."""
+    if prepared.aligned is None:
+        return (at_height(frame, height) for frame in prepared.drawings.frames)
+    width = max(1, round(prepared.aligned.canvas[0] * height / prepared.aligned.canvas[1]))
+    return draw_frames(prepared.aligned, WHOLE, (width, height), scale_strokes=True)

@@ -5,74 +5,112 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import models
+from .networks import PARTS, Weights, find_files, places
+from .poses import open_detector
+from .state import content_of, place
 
-LIBRARIES = {
-    # import name: (package, what is lost without it)
-    "torch": ("torch", "everything but poses"),
-    "diffusers": ("diffusers", "both systems' autoencoder, X-Dyna's ControlNets"),
-    "transformers": ("transformers", "both systems' CLIP towers"),
-    "safetensors": ("safetensors", "loading weights"),
-    "einops": ("einops", "both systems"),
-    "cv2": ("opencv-python", "drawing poses, face maps"),
-    "av": ("av", "reading and writing video"),
-    "platformdirs": ("platformdirs", "the pose cache outside ComfyUI"),
-    "onnxruntime": ("onnxruntime-gpu", "DWPose"),
-    "mediapipe": ("mediapipe", "poses without a download"),
-}
-OPTIONAL = frozenset({"mediapipe", "platformdirs"})
-MEDIAPIPE = "python -m pip install --no-deps -r requirements-mediapipe.txt"
+Findings = dict[str, Any]
 
 
-def examine(folders: Sequence[Path] = (), hashes: bool = False) -> dict[str, Any]:
-    """Everything as data: ``system``, ``libraries``, ``devices``, ``pose_backends``, ``files``, ``advice``.
+class Library(NamedTuple):
+    """A library: its packages, the first is what to install; what is lost without it; whether that matters."""
 
-    folders: where model files may lie. hashes: compare sha256 where it is known (reads whole files).
+    packages: tuple[str, ...]
+    lost: str
+    needed: bool = True
+
+
+LIBRARIES: Mapping[str, Library] = {
+    "torch": Library(("torch",), "everything but poses"),
+    "numpy": Library(("numpy",), "everything"),
+    "diffusers": Library(("diffusers",), "both autoencoders, X-Dyna's ControlNets"),
+    "transformers": Library(("transformers",), "both systems' CLIP towers"),
+    "safetensors": Library(("safetensors",), "weights"),
+    "einops": Library(("einops",), "both systems"),
+    "cv2": Library(("opencv-python", "opencv-python-headless", "opencv-contrib-python"), "drawing, face maps"),
+    "av": Library(("av",), "reading and writing video"),
+    "PIL": Library(("pillow",), "reading and writing pictures"),
+    "platformdirs": Library(("platformdirs",), "the pose cache outside ComfyUI"),
+    "tqdm": Library(("tqdm",), "the command line's progress bars"),
+    "onnxruntime": Library(("onnxruntime-gpu", "onnxruntime", "onnxruntime-directml"), "DWPose"),
+    "mediapipe": Library(("mediapipe",), "poses without a download", needed=False),
+    "yaml": Library(("pyyaml",), "job lists in YAML", needed=False),
+}  # fmt: skip
+"""By import name."""
+
+MEDIAPIPE = f'"{sys.executable}" -m pip install --no-deps -r requirements-mediapipe.txt'
+INSTALL = f'"{sys.executable}" -m pip install'
+
+
+def examine(folders: Sequence[Path] = (), hashes: bool = False) -> Findings:
+    """Everything as plain values: versions, devices, pose backends, files, whether each system can run, advice.
+
+    folders: models folders. hashes: compare sha256 where it is known, which reads whole files.
     """
-    libraries = [_library(name) for name in LIBRARIES]
+    libraries = [_library(name, library) for name, library in LIBRARIES.items()]
     backends = _backends(folders)
-    files = [_file(row, folders, hashes) for row in models.FILES]
+    files = [_file(row, places(folders), hashes) for row in models.FILES]
     return {
-        "system": {"python": sys.version.split()[0], "platform": platform.platform()},
+        "system": {"python": sys.version.split()[0], "platform": platform.platform(), "cache": str(place())},
         "libraries": libraries,
         "devices": _devices(),
         "pose_backends": backends,
+        "folders": [str(folder) for folder in folders],
         "files": files,
+        "systems": [_system(system, folders) for system in PARTS],
         "advice": _advice(libraries, backends, files),
     }
 
 
-def text(findings: dict[str, Any]) -> str:
-    """The findings as lines for a person."""
-    system = findings["system"]
-    lines = [f"Python {system['python']} on {system['platform']}", "", "Libraries"]
-    lines += [
-        f"  {lib['package']:<16} {lib['version'] or 'missing: ' + lib['lost']}"
-        for lib in findings["libraries"]
+def lines(found: Findings) -> list[str]:
+    """The findings for a person."""
+    system = found["system"]
+    libraries = [
+        f"{one['package']:<16} {one['version'] or 'missing, which costs ' + one['lost']}"
+        for one in found["libraries"]
     ]
-    lines += ["", "Devices", *(f"  {device}" for device in findings["devices"]), "", "Pose backends"]
-    for backend in findings["pose_backends"]:
-        lines.append(f"  {backend['name']:<10} {'yes' if backend['usable'] else 'no '}  {backend['detail']}")
-    lines += ["", "Model files"]
-    for file in findings["files"]:
-        lines.append(f"  {file['name']:<44} {file['found'] or 'not found'}")
-        lines.append(f"  {'':<44} {file['part']}; licence: {file['licence']}")
-    return "\n".join([*lines, "", "What to do", *(f"  {advice}" for advice in findings["advice"])])
+    backends = [
+        f"{one['name']:<10} {'yes' if one['usable'] else 'no':<4} {one['detail']}"
+        for one in found["pose_backends"]
+    ]
+    files = [
+        line
+        for one in found["files"]
+        for line in (
+            f"{one['name']:<42} {one['found'] or 'not found'}",
+            f"{'':<42} {one['part']}; licence: {one['licence']}",
+        )
+    ]
+    systems = [f"{one['name']:<18} {'ready' if one['ready'] else one['detail']}" for one in found["systems"]]
+    sections = {
+        f"Python {system['python']} on {system['platform']}": [f"cache: {system['cache']}"],
+        "Libraries": libraries,
+        "Devices": found["devices"],
+        "Pose backends": backends,
+        f"Model files in {', '.join(found['folders']) or 'no folder; name one with --models'}": files,
+        "Systems": systems,
+        "What to do": found["advice"],
+    }
+    return [text for title, entries in sections.items() for text in (title, *(f"  {e}" for e in entries), "")]
 
 
-def _library(name: str) -> dict[str, Any]:
-    package, lost = LIBRARIES[name]
+# ---- looking ---------------------------------------------------------------------------------------------
+
+
+def _library(name: str, library: Library) -> dict[str, Any]:
+    entry = {"import": name, "package": library.packages[0], "version": None, "lost": library.lost}
     if importlib.util.find_spec(name) is None:
-        return {"import": name, "package": package, "version": None, "lost": lost}
-    version = next(
-        (v for v in map(_version, (package, name, f"{package}-headless", "onnxruntime")) if v), "?"
-    )
-    return {"import": name, "package": package, "version": version, "lost": lost}
+        return {**entry, "needed": library.needed}
+    for package in library.packages:
+        if (version := _version(package)) is not None:
+            return {**entry, "package": package, "version": version, "needed": library.needed}
+    return {**entry, "version": "of unknown version", "needed": library.needed}
 
 
 def _version(package: str) -> str | None:
@@ -92,48 +130,61 @@ def _devices() -> list[str]:
         free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
         found.append(f"cuda:{index} {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free")
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    return [*found, f"cpu, {torch.get_num_threads()} threads"]
+    others = [kind for kind in ("xpu", "mps") if getattr(torch, kind).is_available()]
+    return [*found, *others, f"cpu, {torch.get_num_threads()} threads"]
 
 
 def _backends(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Every pose backend, opened to see that it works and what it runs on."""
     from ..pose_align.detector import available_backends
 
-    states = available_backends([*folders, *(folder / "dwpose" for folder in folders)])
-    return [{"name": s.name, "usable": s.usable, "detail": s.detail} for s in states]
+    found = []
+    for state in available_backends(folders):
+        usable, detail = state.usable, state.detail
+        if usable:
+            usable, detail = _opened(state.name, folders, detail)
+        found.append({"name": state.name, "usable": usable, "detail": detail})
+    return found
 
 
-def _file(row: models.ModelFile, folders: Sequence[Path], hashes: bool) -> dict[str, Any]:
-    searched = [*folders, *(folder / name for folder in folders for name in (row.folder, *row.also))]
+def _opened(name: str, folders: Sequence[Path], detail: str) -> tuple[bool, str]:
+    try:
+        return True, f"runs on {open_detector(name, folders).provider}. {detail}"
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        return False, str(error)
+
+
+def _file(row: models.ModelFile, searched: Sequence[Path], hashes: bool) -> dict[str, Any]:
     hit = models.find(row.name, searched)
-    entry = {
-        "name": row.name,
-        "part": row.part,
-        "licence": row.licence,
-        "page": row.page,
-        "found": None if hit is None else str(hit),
-    }
-    if hit is not None and row.size is not None and hit.stat().st_size != row.size:
-        entry["problem"] = f"has {hit.stat().st_size} bytes, not {row.size}: fetch it again"
-    elif hit is not None and hashes and row.sha256 is not None:
-        from .state import content_of
-
+    entry: dict[str, Any] = {name: getattr(row, name) for name in ("name", "part", "licence", "page")}
+    entry["found"] = None if hit is None else str(hit)
+    if hit is None:
+        return entry
+    size = hit.stat().st_size
+    if row.size is not None and size != row.size:
+        return {**entry, "problem": f"has {size} bytes instead of {row.size}: fetch it again from {row.page}"}
+    if hashes:
         entry["sha256"] = content_of(hit)
-        if entry["sha256"] != row.sha256:
-            entry["problem"] = "has another sha256 than the published file: fetch it again"
+        if row.sha256 not in (None, entry["sha256"]):
+            entry["problem"] = f"is not the published file (sha256): fetch it again from {row.page}"
     return entry
 
 
+def _system(system: Any, folders: Sequence[Path]) -> dict[str, Any]:
+    """Whether all files of a system are there, or what is lacking."""
+    try:
+        find_files(system, Weights(folders=tuple(folders)))
+    except FileNotFoundError as error:
+        return {"name": system, "ready": False, "detail": str(error)}
+    return {"name": system, "ready": True, "detail": ""}
+
+
 def _advice(libraries: list[dict], backends: list[dict], files: list[dict]) -> list[str]:
-    advice = []
-    missing = [
-        lib["package"] for lib in libraries if lib["version"] is None and lib["import"] not in OPTIONAL
-    ]
-    if missing:
-        advice.append(f"Install what is missing: python -m pip install {' '.join(missing)}")
+    """What to do, the most urgent first; each line holds one command or one action."""
+    missing = [one["package"] for one in libraries if one["version"] is None and one["needed"]]
+    advice = [f"Install what is missing: {INSTALL} {' '.join(missing)}"] if missing else []
     if not any(backend["usable"] for backend in backends):
-        advice.append(f"No pose detector can be used. Without a download: {MEDIAPIPE}")
+        advice.append(f"No pose detector can be used; without a download: {MEDIAPIPE}")
     advice += [f"{file['found']} {file['problem']}." for file in files if "problem" in file]
     if not any(file["found"] for file in files):
         advice.append("No published weights were found; everything still runs with --weights demo.")

@@ -10,6 +10,17 @@ PADDING = 2
 """Black pixels between and around columns (X-Dyna spec 9.6)."""
 
 LABEL_HEIGHT = 22
+LABEL_COLOUR, LABEL_GROUND = (235, 235, 235), 24
+
+
+def at_height(picture: np.ndarray, height: int) -> np.ndarray:
+    """The picture uint8 [H, W, 3] at another height, its proportions kept."""
+    import cv2
+
+    if picture.shape[0] == height:
+        return picture
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def columns(pictures: Sequence[np.ndarray], padding: int = PADDING) -> np.ndarray:
@@ -17,17 +28,10 @@ def columns(pictures: Sequence[np.ndarray], padding: int = PADDING) -> np.ndarra
 
     A single picture comes back unchanged, as in the original's grid.
     """
-    import cv2
-
     if len(pictures) == 1:
         return pictures[0]
-    height = pictures[0].shape[0]
-    row = []
-    for picture in pictures:
-        if picture.shape[0] != height:
-            width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        row.append(np.pad(picture, ((padding, padding), (padding, 0), (0, 0))))
+    row = [at_height(picture, pictures[0].shape[0]) for picture in pictures]
+    row = [np.pad(picture, ((padding, padding), (padding, 0), (0, 0))) for picture in row]
     return np.pad(np.concatenate(row, axis=1), ((0, 0), (0, padding), (0, 0)))
 
 
@@ -35,13 +39,18 @@ def labelled(picture: np.ndarray, label: str) -> np.ndarray:
     """The picture uint8 [H, W, 3] under a strip of ``LABEL_HEIGHT`` pixels that says what it is."""
     import cv2
 
-    strip = np.full((LABEL_HEIGHT, picture.shape[1], 3), 24, np.uint8)
+    strip = np.full((LABEL_HEIGHT, picture.shape[1], 3), LABEL_GROUND, np.uint8)
     (width, _), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 1)
     scale = min(0.45, (picture.shape[1] - 6) / max(width, 1))
-    cv2.putText(
-        strip, label, (3, LABEL_HEIGHT - 7), cv2.FONT_HERSHEY_SIMPLEX, scale, (235, 235, 235), 1, cv2.LINE_AA
-    )
+    at = (3, LABEL_HEIGHT - 7)
+    cv2.putText(strip, label, at, cv2.FONT_HERSHEY_SIMPLEX, scale, LABEL_COLOUR, 1, cv2.LINE_AA)
     return np.concatenate([strip, picture])
+
+
+def overlaid(frames: Iterable[np.ndarray], skeletons: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Skeletons over darkened frames, uint8 RGB [H, W, 3] of one size; as many as the shorter of both."""
+    for frame, skeleton in zip(frames, skeletons, strict=False):
+        yield np.maximum(frame // 2, skeleton)
 
 
 def grid_frames(clips: Mapping[str, Iterable[np.ndarray]], labels: bool = True) -> Iterator[np.ndarray]:
@@ -55,24 +64,23 @@ def grid_frames(clips: Mapping[str, Iterable[np.ndarray]], labels: bool = True) 
         yield columns(frames)
 
 
+def sheet_rows(length: int, rows: int = 6) -> list[int]:
+    """Numbers of at most ``rows`` frames, spread evenly over a clip from the first to the last."""
+    return sorted({round(number) for number in np.linspace(0, length - 1, min(rows, length))})
+
+
 def contact_sheet(clips: Mapping[str, Sequence[np.ndarray]], rows: int = 6, height: int = 256) -> np.ndarray:
     """uint8 [H', W', 3]: frames spread evenly over the clips, one row each, one labelled column per clip.
 
     clips: label -> frames uint8 [H, W, 3]; a clip of one frame (the reference) stands in every row.
     """
-    import cv2
-
     if not clips:
         raise ValueError("A contact sheet needs at least one clip.")
     length = max(len(frames) for frames in clips.values())
-    chosen = np.unique(np.linspace(0, length - 1, min(rows, length)).round().astype(int))
     sheet = []
-    for number, index in enumerate(chosen):
-        row = []
-        for label, frames in clips.items():
-            frame = frames[min(int(index), len(frames) - 1)]
-            width = max(1, round(frame.shape[1] * height / frame.shape[0]))
-            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-            row.append(labelled(frame, label) if number == 0 else frame)
+    for number, index in enumerate(sheet_rows(length, rows)):
+        row = [at_height(frames[min(index, len(frames) - 1)], height) for frames in clips.values()]
+        if number == 0:
+            row = [labelled(frame, label) for frame, label in zip(row, clips, strict=True)]
         sheet.append(columns(row))
     return np.concatenate(sheet)

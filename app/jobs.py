@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import state
+from .animate import Source
 
-LEDGER = "jobs.json"
-XDYNA_FIELDS = {"image_path": "reference", "target_no_head_poses": "driving", "caption": "prompt"}
-"""X-Dyna's example.json names on the left (X-Dyna spec 10), ours on the right."""
+LEDGER = "finished_jobs.json"
+UNIANIMATE_LIST = "test_list_path"
+"""The key of UniAnimate's YAML under which its jobs stand (UniAnimate spec 1)."""
+
+OWN_FIELDS = {"reference", "driving", "reference_pose", "face_video", "drawn"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One animation: a reference picture, what drives it, and settings that differ from the list's."""
+    """One animation: what it is made from, and settings that differ from the list's, by option name."""
 
-    reference: Path
-    driving: Path
-    settings: dict = field(default_factory=dict)
-    face: Path | None = None
+    source: Source
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stem(self) -> str:
         """The output's name without suffix: reference and driving name, then what keeps it apart."""
-        parts = [_plain(self.reference.stem), _plain(self.driving.stem)]
+        parts = [_plain(self.source.reference.stem), _plain(self.source.driving.stem)]
         parts += [f"{k}-{_plain(str(v))}" for k, v in sorted(self.settings.items()) if k != "prompt"]
         return "_".join(p for p in parts if p)
 
@@ -35,16 +38,21 @@ def _plain(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip("-.")
 
 
-def read_jobs(path: str | Path) -> list[Job]:
-    """The jobs of a JSON or YAML list; relative paths are seen from the list's folder.
+# ---- reading -------------------------------------------------------------------------------------------
 
-    An entry is ``[frame_interval, reference, poses]`` (UniAnimate's test list), a mapping with
-    ``image_path`` and ``target_videos`` / ``target_no_head_poses`` lists (X-Dyna's example.json), or a
-    mapping with ``reference``, ``driving`` and any ``animate`` option.
-    Raises ValueError with the entry's number where it is none of these.
+
+def read_jobs(path: str | Path) -> list[Job]:
+    """The jobs of a JSON or YAML list; relative paths are seen from the list's folder, else from here.
+
+    An entry is ``[frame_interval, reference, poses]`` (UniAnimate's test list, or its whole YAML), a mapping
+    with ``image_path`` and ``target_videos`` / ``target_no_head_poses`` lists (X-Dyna's example.json), or
+    one with ``reference``, ``driving``, perhaps ``reference_pose``, ``face_video`` or ``drawn``, and any
+    option of ``animate``. Raises ValueError with the entry's number where it is none of these.
     """
     path = Path(path)
     entries = _parse(path)
+    if isinstance(entries, dict) and UNIANIMATE_LIST in entries:
+        entries = entries[UNIANIMATE_LIST]
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path} must hold a non-empty list of jobs; it holds {type(entries).__name__}.")
     jobs = []
@@ -61,43 +69,70 @@ def read_jobs(path: str | Path) -> list[Job]:
 
 def _parse(path: Path) -> object:
     text = path.read_text(encoding="utf-8")
-    try:
-        if path.suffix.lower() == ".json":
+    if path.suffix.lower() == ".json":
+        try:
             return json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path} is not valid JSON: {error}.") from error
+    try:
         import yaml
-
-        return yaml.safe_load(text)
     except ImportError as error:
         raise ImportError(f"{path} is YAML, which needs the package pyyaml: pip install pyyaml.") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from error
-    except Exception as error:  # yaml's errors share no base class with ours
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}.") from error
 
 
 def _jobs_of(entry: object, folder: Path) -> list[Job]:
     if isinstance(entry, list):
         interval, reference, driving = entry
-        return [Job(folder / str(reference), folder / str(driving), {"frame_interval": int(interval)})]
+        source = Source(_seen_from(folder, reference), _seen_from(folder, driving))
+        return [Job(source, {"frame_interval": int(interval)})]
     if not isinstance(entry, dict):
         raise TypeError(f"a {type(entry).__name__}")
     if "image_path" in entry:
         return _xdyna_jobs(entry, folder)
-    rest = {k: v for k, v in entry.items() if k not in ("reference", "driving", "face")}
-    face = folder / entry["face"] if entry.get("face") else None
-    return [Job(folder / entry["reference"], folder / entry["driving"], rest, face)]
+    source = Source(
+        reference=_seen_from(folder, entry["reference"]),
+        driving=_seen_from(folder, entry["driving"]),
+        reference_pose=_seen_from(folder, entry.get("reference_pose")),
+        face=_seen_from(folder, entry.get("face_video")),
+        drawn=bool(entry.get("drawn", False)),
+    )
+    return [Job(source, {name: value for name, value in entry.items() if name not in OWN_FIELDS})]
 
 
-def _xdyna_jobs(entry: dict, folder: Path) -> list[Job]:
-    """One job for each pose video; the driving video of the same place feeds the face maps."""
-    poses = entry.get("target_no_head_poses") or entry["target_videos"]
-    videos = entry.get("target_videos") or []
+def _xdyna_jobs(entry: Mapping[str, Any], folder: Path) -> list[Job]:
+    """One job for each drawn pose video, its driving video for the face; or for each driving video."""
+    videos, drawn = entry.get("target_videos") or [], entry.get("target_no_head_poses") or []
+    reference = _seen_from(folder, entry["image_path"])
     settings = {"prompt": entry["caption"]} if entry.get("caption") else {}
-    if len(videos) not in (0, len(poses)):
-        raise ValueError(f"{len(videos)} target_videos for {len(poses)} target_no_head_poses")
-    faces = [folder / v for v in videos] or [None] * len(poses)
-    reference = folder / entry["image_path"]
-    return [Job(reference, folder / p, settings, f) for p, f in zip(poses, faces, strict=True)]
+    if not drawn:
+        return [
+            Job(Source(reference, _seen_from(folder, video)), settings) for video in entry["target_videos"]
+        ]
+    if len(videos) not in (0, len(drawn)):
+        raise ValueError(f"{len(videos)} target_videos for {len(drawn)} target_no_head_poses")
+    return [
+        Job(
+            Source(reference, _seen_from(folder, poses), face=_seen_from(folder, video), drawn=True), settings
+        )
+        for poses, video in zip(drawn, videos or [None] * len(drawn), strict=True)
+    ]
+
+
+def _seen_from(folder: Path, name: object) -> Path | None:
+    """A path beside the list if there is one; else the path as it stands, as the originals' lists mean it."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"a path was expected, not {name!r}")
+    here = Path(name)
+    return here if here.exists() and not (folder / name).exists() else folder / name
+
+
+# ---- what is done already ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -112,10 +147,10 @@ class Ledger:
 
     def _entries(self) -> dict[str, str]:
         try:
-            return json.loads(self._file.read_text(encoding="utf-8"))
+            return dict(json.loads(self._file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._file} is damaged ({error}); delete it to run every job again."
             ) from error
@@ -124,14 +159,7 @@ class Ledger:
         """The finished file of the job with this key, if it still exists."""
         name = self._entries().get(key)
         file = self.folder / name if name else None
-        return file if file and file.is_file() else None
-
-    def free(self, stem: str, suffix: str, overwrite: bool) -> Path:
-        """A path for a new result: never an existing file, unless overwriting was asked for."""
-        file, number = self.folder / f"{stem}{suffix}", 2
-        while file.exists() and not overwrite:
-            file, number = self.folder / f"{stem}_{number}{suffix}", number + 1
-        return file
+        return file if file and file.exists() else None
 
     def record(self, key: str, file: Path) -> None:
         """Remember a finished job; written aside and renamed, so that a cut leaves the old ledger."""
@@ -141,7 +169,8 @@ class Ledger:
         aside.replace(self._file)
 
 
-def key_of_job(job: Job, options: dict) -> str:
-    """What decides a job's result: its inputs' bytes and every setting."""
-    inputs = [state.content_of(p) for p in (job.reference, job.driving, job.face) if p is not None]
-    return state.key_of(inputs, job.settings, options)
+def key_of_job(source: Source, settings: object) -> str:
+    """What decides a job's result: its inputs' bytes and every setting (anything that ``key_of`` takes)."""
+    files = (source.reference, source.driving, source.reference_pose, source.face)
+    contents = [None if file is None else state.content_of(file) for file in files]
+    return state.key_of(contents, source.drawn, settings)

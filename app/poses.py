@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..pose_align.detector import available_backends, load_detector
 from ..pose_align.interchange import load_poses
 from ..pose_align.pose import PoseError, PoseSequence
 from . import state
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
     from ..pose_align.detector import Detection, PoseDetector
     from ..video_core.video import VideoSource
 
-OnFrame = Callable[[int], None]
-"""(frames done); may raise to stop."""
+OnFrame = Callable[[int, int | None], None]
+"""(frames done, frames in all, perhaps an estimate, None where nobody knows); may raise to stop."""
 
 REFERENCE_DRAWING = "ref_pose.jpg"
 """The file of a folder of ready-made pose pictures that holds the reference's (UniAnimate spec 2.1)."""
@@ -43,6 +46,19 @@ class PoseSettings:
     interval: int = 1
     max_frames: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.interval < 1 or (self.max_frames is not None and self.max_frames < 1):
+            raise ValueError(
+                "Interval and number of frames count from 1 up; "
+                f"got interval {self.interval}, number {self.max_frames}."
+            )
+
+    @property
+    def choice(self) -> str | int:
+        """``person`` as ``track`` takes it: a number is one, also where it came as text."""
+        numbered = isinstance(self.person, str) and self.person.isdigit()
+        return int(self.person) if numbered else self.person
+
 
 @dataclass(frozen=True)
 class Drawings:
@@ -53,15 +69,77 @@ class Drawings:
     fps: float | None = None
 
 
+# ---- detectors -----------------------------------------------------------------------------------------
+
+
 def open_detector(name: str = "auto", folders: Sequence[Path] = (), device: str = "auto") -> PoseDetector:
     """A pose detector by name (``DETECTORS``); "demo" knows the drawn inputs only."""
     if name == DEMO:
         from ..demo.detector import DemoDetector
 
         return DemoDetector()
-    from ..pose_align.detector import load_detector
-
     return load_detector(name, folders, device=device)
+
+
+@dataclass
+class LateDetector:
+    """A ``PoseDetector`` that is opened by the first frame, so that poses from the cache need none."""
+
+    choice: str = "auto"
+    folders: tuple[Path, ...] = ()
+    device: str = "auto"
+
+    @cached_property
+    def opened(self) -> PoseDetector:
+        """The detector itself; see ``open_detector`` for what it raises."""
+        return open_detector(self.choice, self.folders, self.device)
+
+    @cached_property
+    def identity(self) -> str:
+        """Which backend it is, with which weights, found without loading it; empty where there is none."""
+        if self.choice == DEMO:
+            return DEMO
+        usable = {state.name: state.detail for state in available_backends(self.folders) if state.usable}
+        name = next(iter(usable), "") if self.choice == "auto" else self.choice
+        if name not in usable:
+            return ""
+        if name == "mediapipe":
+            return f"mediapipe {metadata.version('mediapipe')}"
+        return " ".join((name, usable[name], *_stamps(self.folders)))
+
+    @property
+    def name(self) -> str:
+        """See ``PoseDetector``."""
+        return self.opened.name
+
+    @property
+    def provider(self) -> str:
+        """See ``PoseDetector``."""
+        return self.opened.provider
+
+    def stream(self, frames: Iterable[np.ndarray]) -> Iterator[list[Detection]]:
+        """See ``PoseDetector.stream``."""
+        return self.opened.stream(frames)
+
+    def detect(self, frames: Iterable[np.ndarray]) -> list[list[Detection]]:
+        """See ``PoseDetector.detect``."""
+        return self.opened.detect(frames)
+
+
+def _stamps(folders: Sequence[Path]) -> list[str]:
+    """Size and time of DWPose's two files, which tell an exchanged file without reading it."""
+    from ..pose_align.dwpose_files import find_models
+
+    files = find_models(folders)
+    stats = [file.stat() for file in (files.person, files.pose)]
+    return [f"{stat.st_size} {stat.st_mtime_ns}" for stat in stats]
+
+
+def _identity(detector: PoseDetector) -> str:
+    return getattr(detector, "identity", detector.name)
+
+
+# ---- frames to poses -----------------------------------------------------------------------------------
 
 
 def find(
@@ -70,12 +148,13 @@ def find(
     settings: PoseSettings,
     *,
     fps: float | None = None,
+    count: int | None = None,
     on_frame: OnFrame | None = None,
 ) -> PoseSequence:
     """One person's poses in frames uint8 RGB [H, W, 3], which are read as a stream and not kept.
 
-    fps: of the frames given. ``settings.interval`` and ``max_frames`` are the reader's business.
-    Raises PoseError where nobody was found.
+    fps, count: of the frames given; the count is for ``on_frame`` only. ``settings.interval`` and
+    ``max_frames`` are the reader's business. Raises PoseError where nobody was found.
     """
     from ..pose_align.track import fill_gaps, smooth, track
 
@@ -84,10 +163,10 @@ def find(
     for people in detector.stream(_measured(frames, size)):
         found.append(people)
         if on_frame is not None:
-            on_frame(len(found))
+            on_frame(len(found), count)
     if not size:
         raise PoseError("The clip has no frames, so there is no pose to find; choose another video.")
-    poses = track(found, size[0], fps, choose=_choice(settings.person))
+    poses = track(found, size[0], fps, choose=settings.choice)
     poses = fill_gaps(poses, settings.max_gap) if settings.max_gap else poses
     return smooth(poses) if settings.smooth else poses
 
@@ -105,44 +184,38 @@ def find_in_video(
 
     content: what identifies the video (``state.content_of``); without it nothing is cached.
     """
-    key = state.key_of(content, asdict(settings), detector.name)
-    known = cache.find(key) if cache is not None and content else None
-    if known is not None:
-        return known
-    fps = None if video.fps is None else float(video.fps) / settings.interval
-    frames = video.frames(settings.interval, settings.max_frames)
-    poses = find(frames, detector, settings, fps=fps, on_frame=on_frame)
-    if cache is not None and content:
-        cache.store(key, poses)
-    return poses
+    interval, most = settings.interval, settings.max_frames
+    count = -(-video.count // interval)
+
+    def look() -> PoseSequence:
+        return find(
+            video.frames(interval, most),
+            detector,
+            settings,
+            fps=None if video.fps is None else float(video.fps) / interval,
+            count=count if most is None else min(count, most),
+            on_frame=on_frame,
+        )
+
+    key = (content, asdict(settings), _identity(detector))
+    return _remembered(look, cache if content and key[-1] else None, *key)
 
 
-def read(
-    source: Path,
-    settings: PoseSettings,
-    detector: Callable[[], PoseDetector],
+def of_picture(
+    picture: np.ndarray,
+    detector: PoseDetector,
+    person: str | int = "largest",
     *,
     cache: state.PoseCache | None = None,
-    on_frame: OnFrame | None = None,
 ) -> PoseSequence:
-    """Poses of a pose file, an OpenPose folder, a video, a picture or a folder of pictures.
-
-    detector: called only where frames have to be looked at.
-    """
-    if is_pose_file(source):
-        return load_poses(source)[_every(settings)]
-    from ..video_core.video import open_video
-
-    content = state.content_of(source) if cache is not None else ""
-    return find_in_video(
-        open_video(source), detector(), settings, cache=cache, content=content, on_frame=on_frame
-    )
-
-
-def of_picture(picture: np.ndarray, detector: PoseDetector, person: str | int = "largest") -> PoseSequence:
     """The pose of the person in a reference picture uint8 RGB [H, W, 3], one frame."""
+    settings, identity = PoseSettings(person, max_gap=0), _identity(detector)
+
+    def look() -> PoseSequence:
+        return find([picture], detector, settings)
+
     try:
-        return find([picture], detector, PoseSettings(person, max_gap=0))
+        return _remembered(look, cache if identity else None, picture, asdict(settings), identity)
     except PoseError as error:
         raise PoseError(
             f"No person was found in the reference picture ({picture.shape[1]} x {picture.shape[0]}) by "
@@ -150,40 +223,18 @@ def of_picture(picture: np.ndarray, detector: PoseDetector, person: str | int = 
         ) from error
 
 
-def is_pose_file(source: Path) -> bool:
-    """Whether a path is a pose file, or a folder of OpenPose's JSON files."""
-    if source.is_dir():
-        return any(source.glob("*.json"))
-    return source.suffix.lower() in POSE_FILES
-
-
-def is_drawn(source: Path) -> bool:
-    """Whether a folder holds ready-made pose pictures, known by the reference's drawing among them."""
-    return source.is_dir() and (source / REFERENCE_DRAWING).is_file()
-
-
-def read_drawn(source: Path, settings: PoseSettings) -> Drawings:
-    """Ready-made pose pictures of a folder or a video, drawn in the order of their names or in time.
-
-    The reference's drawing (``ref_pose.jpg``) is set apart from the frames.
-    """
-    from ..video_core.images import read_picture
-    from ..video_core.video import open_video
-
-    video = open_video(source, skip=(REFERENCE_DRAWING,))
-    drawing = source / REFERENCE_DRAWING
-    reference = read_picture(drawing) if is_drawn(source) else None
-    fps = None if video.fps is None else float(video.fps) / settings.interval
-    return Drawings(list(video.frames(settings.interval, settings.max_frames)), reference, fps)
-
-
-def _every(settings: PoseSettings) -> slice:
-    stop = None if settings.max_frames is None else settings.interval * settings.max_frames
-    return slice(0, stop, settings.interval)
-
-
-def _choice(person: str | int) -> str | int:
-    return int(person) if isinstance(person, str) and person.isdigit() else person
+def _remembered(
+    look: Callable[[], PoseSequence], cache: state.PoseCache | None, *key: object
+) -> PoseSequence:
+    """What ``look`` finds, or found before under the same key."""
+    if cache is None:
+        return look()
+    name = state.key_of(*key)
+    poses = cache.find(name)
+    if poses is None:
+        poses = look()
+        cache.store(name, poses)
+    return poses
 
 
 def _measured(frames: Iterable[np.ndarray], size: list[tuple[int, int]]) -> Iterator[np.ndarray]:
@@ -198,3 +249,65 @@ def _measured(frames: Iterable[np.ndarray], size: list[tuple[int, int]]) -> Iter
                 "a clip has frames of one size."
             )
         yield frame
+
+
+# ---- files to poses ------------------------------------------------------------------------------------
+
+
+def read(
+    source: Path,
+    settings: PoseSettings,
+    detector: PoseDetector,
+    *,
+    cache: state.PoseCache | None = None,
+    on_frame: OnFrame | None = None,
+) -> PoseSequence:
+    """Poses of a pose file, an OpenPose folder, a video, a picture or a folder of pictures.
+
+    detector: asked only where frames have to be looked at.
+    """
+    if is_pose_file(source):
+        return every(load_poses(source), settings)
+    from ..video_core.video import open_video
+
+    video = open_video(source)
+    content = state.content_of(source) if cache is not None else ""
+    return find_in_video(video, detector, settings, cache=cache, content=content, on_frame=on_frame)
+
+
+def every(poses: PoseSequence, settings: PoseSettings) -> PoseSequence:
+    """Every n-th of the poses, at most so many as the settings say, at the frame rate that is left."""
+    chosen = poses[:: settings.interval][: settings.max_frames]
+    return replace(chosen, fps=None if poses.fps is None else poses.fps / settings.interval)
+
+
+def is_pose_file(source: Path) -> bool:
+    """Whether a path is a pose file, or a folder of OpenPose's JSON files."""
+    if source.is_dir():
+        return any(source.glob("*_keypoints.json")) or (any(source.glob("*.json")) and not _pictures(source))
+    return source.suffix.lower() in POSE_FILES
+
+
+def is_drawn(source: Path) -> bool:
+    """Whether a folder holds ready-made pose pictures, known by the reference's drawing among them."""
+    return source.is_dir() and (source / REFERENCE_DRAWING).is_file()
+
+
+def read_drawn(source: Path, settings: PoseSettings) -> Drawings:
+    """Ready-made pose pictures of a folder or a video, in the order of their names or in time.
+
+    The reference's drawing (``ref_pose.jpg``) is set apart from the frames.
+    """
+    from ..video_core.images import read_picture
+    from ..video_core.video import open_video
+
+    video = open_video(source, skip=(REFERENCE_DRAWING,))
+    reference = read_picture(source / REFERENCE_DRAWING) if is_drawn(source) else None
+    fps = None if video.fps is None else float(video.fps) / settings.interval
+    return Drawings(list(video.frames(settings.interval, settings.max_frames)), reference, fps)
+
+
+def _pictures(folder: Path) -> bool:
+    from ..video_core.images import PICTURE_SUFFIXES
+
+    return any(file.suffix.lower() in PICTURE_SUFFIXES for file in folder.iterdir())

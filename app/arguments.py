@@ -1,0 +1,314 @@
+"""The command line's options as tables, and the way from parsed options to what ``app`` is told."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .animate import Preparation, Source
+from .networks import PARTS, System, Weights, default_folders
+from .outputs import Output
+from .poses import DETECTORS, LateDetector, PoseSettings
+from .runs import Request
+from .systems import Sampling, UniAnimate, XDyna
+
+OUTPUTS = Path("outputs")
+
+Option = tuple[tuple[str, ...], Mapping[str, Any]]
+Group = tuple[str, tuple[Option, ...]]
+"""Title and options; options without a title stand among the command's own."""
+
+
+class UsageError(ValueError):
+    """A wrong use of the command line, told in a sentence."""
+
+
+def option(*flags: str, **settings: Any) -> Option:
+    """The arguments of ``ArgumentParser.add_argument``."""
+    return flags, settings
+
+
+def switch(flag: str, help: str, default: bool | None = False) -> Option:
+    """An option that is on or off: ``--flag`` and ``--no-flag``."""
+    return option(flag, action=argparse.BooleanOptionalAction, default=default, help=help)
+
+
+def add_group(parser: argparse.ArgumentParser, group: Group) -> None:
+    """Add the group's options to a parser."""
+    title, options = group
+    place = parser.add_argument_group(title) if title else parser
+    for flags, settings in options:
+        place.add_argument(*flags, **settings)
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """``512x768`` -> (512, 768)."""
+    try:
+        width, height = (int(side) for side in text.lower().split("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT, like 512x768, not {text!r}") from error
+    return width, height
+
+
+# ---- tables --------------------------------------------------------------------------------------------
+
+JSON = option("--json", action="store_true", help="one JSON object on the standard output")
+OVERWRITE = option("--overwrite", action="store_true", help="replace files that exist")
+MODELS = option(
+    "--models", type=Path, action="append", metavar="DIR", help="a models folder; may be given several times"
+)
+
+SOURCE: Group = (
+    "source",
+    (
+        option("--reference", type=Path, metavar="PICTURE", help="whom to animate"),
+        option(
+            "--driving", type=Path, metavar="SOURCE", help="video, pose file, OpenPose JSON, pictures, or skeletons"
+        ),
+        option("--reference-pose", type=Path, metavar="FILE", help="pose file of the reference"),
+        option("--face-video", type=Path, metavar="VIDEO", help="whose expressions; the driving video's unless given"),
+        switch("--drawn", "the driving source shows skeletons already (known of folders with ref_pose.jpg)"),
+    ),
+)  # fmt: skip
+
+POSES: Group = (
+    "poses",
+    (
+        option("--detector", choices=DETECTORS, default="auto", help="auto takes the first that can be used"),
+        option("--person", default="largest", help="largest, leftmost, rightmost, centre, first, or a number"),
+        option("--max-gap", type=int, default=5, metavar="N", help="fill in joints lost for up to N frames"),
+        switch("--smooth", "One-Euro filter over time"),
+        option("--interval", "--frame-interval", "--stride", type=int, default=1, metavar="N",
+               help="take every N-th frame"),
+        option("--max-frames", "--length", type=int, metavar="N", help="take at most N frames"),
+        switch("--cache", "keep poses, and take those that were kept", default=True),
+        MODELS,
+        option("--device", default="auto", help="auto, cuda, xpu, mps or cpu"),
+    ),
+)  # fmt: skip
+
+ALIGNMENT: Group = (
+    "alignment and skeletons",
+    (
+        option("--align", choices=("robust", "original", "off"), default="robust",
+               help="fit the motion to the reference's body; original is the published frame-0 rule"),
+        switch("--median", "limb ratios over all frames instead of one"),
+        option("--canvas", choices=("published", "video"), default="published",
+               help="UniAnimate's skeletons on 512x768 and stretched, or on the video's size"),
+        switch("--jpeg", "UniAnimate's skeletons through JPEG, as in its files"),
+        switch("--hands", "draw hands", default=None),
+        switch("--feet", "draw feet", default=None),
+        switch("--head", "draw eyes and ears (the head skeleton)", default=None),
+    ),
+)  # fmt: skip
+
+SAMPLING: Group = (
+    "sampling (what is left out is as published)",
+    (
+        option("--resolution", type=size_of, metavar="WxH", help="of the video"),
+        option("--width", type=int, help="instead of the resolution's"),
+        option("--height", type=int, help="instead of the resolution's"),
+        option("--steps", type=int),
+        option("--guidance", "--cfg", type=float, help="1 runs without the unconditional branch"),
+        option("--seed", type=int, help="fixes the whole result"),
+        option("--noise", choices=("per_frame", "original"), default="per_frame", help="order of random draws"),
+        option("--context-size", type=int, metavar="N", help="frames of a window"),
+        option("--context-overlap", type=int, metavar="N", help="frames that neighbouring windows share"),
+        option("--context-batch", "--context-batch-size", type=int, default=1, metavar="N",
+               help="windows in one call of the network"),
+        option("--fuse", choices=("uniform", "pyramid"), default="uniform", help="how windows are averaged"),
+        option("--precision", default="auto", help="auto, fp16, bf16 or fp32"),
+    ),
+)  # fmt: skip
+
+UNIANIMATE: Group = (
+    "UniAnimate",
+    (
+        option("--mode", choices=("auto", "short", "windows", "continuation"), default="auto",
+               help="auto is one piece up to the length of a window, then windows"),
+        switch("--first-frame", "the reference is frame 0 of the clip"),
+        option("--noise-prior", type=int, metavar="T", help="0-999; higher leaks less of the reference"),
+    ),
+)  # fmt: skip
+
+XDYNA: Group = (
+    "X-Dyna",
+    (
+        option("--prompt", default="", help="usually empty"),
+        option("--negative", "--negative-prompt", default=""),
+        switch("--face", "follow the driving face's expressions"),
+        option("--pose-strength", type=float, default=1.0, help="of the pose ControlNet"),
+        option("--face-strength", type=float, default=1.0, help="of the face ControlNet"),
+        option("--reference-strength", type=float, default=1.0, help="of the Dynamics-Adapter"),
+        option("--image-strength", type=float, default=1.0, help="of the image prompt"),
+        switch("--loop", "windows wrap from the last frames to the first", default=True),
+    ),
+)
+
+FILES: Group = (
+    "model files (found in models folders by their published names unless given)",
+    (
+        option("--weights", choices=("files", "demo"), default="files", help="demo: the embedded stand-ins"),
+        option("--unet", type=Path, metavar="FILE"),
+        option("--vae", type=Path, metavar="FILE"),
+        option("--clip", type=Path, metavar="FILE"),
+        option("--text", type=Path, metavar="FILE", help="X-Dyna's text tower, where the base has none"),
+        option("--base", type=Path, metavar="FILE", help="X-Dyna's Stable Diffusion 1.5, file or folder"),
+        option("--motion", type=Path, metavar="FILE", help="AnimateDiff v1 modules, where the UNet lacks them"),
+        option("--image-prompt", type=Path, metavar="FILE", help="IP-Adapter-plus"),
+        option("--pose-net", type=Path, metavar="FILE", help="X-Dyna's pose ControlNet"),
+        option("--face-net", type=Path, metavar="FILE", help="X-Dyna's face ControlNet"),
+    ),
+)  # fmt: skip
+
+BOTH_HAVE = tuple(part for part in PARTS["unianimate"] if part in PARTS["xdyna"])
+XDYNA_FILES: Group = (
+    "X-Dyna's own files, where those above are UniAnimate's",
+    tuple(option(f"--xdyna-{part}", type=Path, metavar="FILE") for part in BOTH_HAVE),
+)
+
+CLIP: Group = (
+    "result",
+    (
+        option("--fps", type=float, help="the driving clip's unless given, which drops its sound"),
+        option("--codec", help="h264, h265, vp9, av1, gif, webp, or png for a folder of pictures"),
+        switch("--strip", "reference and skeleton beside the result"),
+    ),
+)
+PLACE: Group = (
+    "",
+    (
+        option("-o", "--output", type=Path, default=OUTPUTS, help="a file, or a folder for named files"),
+        OVERWRITE,
+        JSON,
+    ),
+)
+
+MODEL = option("--model", choices=("unianimate", "xdyna"), default="unianimate")
+PER_JOB = (("", (MODEL,)), POSES, ALIGNMENT, SAMPLING, UNIANIMATE, XDYNA, FILES, CLIP)
+"""Options that an entry of a job list may set."""
+
+
+# ---- a job's own settings ------------------------------------------------------------------------------
+
+
+class _JobParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"A job's settings are the options of animate: {message}.")
+
+
+def with_settings(args: argparse.Namespace, settings: Mapping[str, Any]) -> argparse.Namespace:
+    """The arguments with a job's settings over them, which are checked as if they had been typed."""
+    parser = _JobParser(add_help=False, allow_abbrev=False)
+    for group in PER_JOB:
+        add_group(parser, group)
+    words = [word for name, value in settings.items() for word in _typed(name, value)]
+    return parser.parse_args(words, argparse.Namespace(**vars(args)))
+
+
+def _typed(name: str, value: object) -> list[str]:
+    """``seed: 3`` as it would be typed: ``--seed=3``."""
+    name = name.replace("_", "-")
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = "x".join(map(str, value))
+    return [f"--{name}={value}"]
+
+
+# ---- from options to what app is told ------------------------------------------------------------------
+
+
+def model_folders(args: argparse.Namespace) -> tuple[Path, ...]:
+    """Where model files are looked for."""
+    return tuple(args.models) if args.models else default_folders()
+
+
+def detector_of(args: argparse.Namespace) -> LateDetector:
+    """The pose detector of the options, which is not opened yet."""
+    return LateDetector(args.detector, model_folders(args), args.device)
+
+
+def pose_settings(args: argparse.Namespace) -> PoseSettings:
+    """How poses are read."""
+    return PoseSettings(args.person, args.max_gap, args.smooth, args.interval, args.max_frames)
+
+
+def source_of(args: argparse.Namespace) -> Source:
+    """What an animation is made from; UsageError where a half of it is missing."""
+    if args.reference is None or args.driving is None:
+        raise UsageError("Give both --reference and --driving.")
+    return Source(args.reference, args.driving, args.reference_pose, args.face_video, args.drawn)
+
+
+def request_of(args: argparse.Namespace, system: System, source: Source) -> Request:
+    """One animation by one of the systems."""
+    own = _unianimate(args) if system == "unianimate" else _xdyna(args)
+    return Request(
+        system=own,
+        source=source,
+        weights=Weights(args.weights == "demo", _given(args, system), model_folders(args)),
+        preparation=_preparation(args),
+        sampling=_sampling(args, own),
+        output=Output(args.fps, args.codec, args.strip, args.overwrite),
+    )
+
+
+def _given(args: argparse.Namespace, system: System) -> dict[str, Path]:
+    """The files that were given for a system; in a comparison X-Dyna's shared parts have names of their own."""
+    compared = system == "xdyna" and hasattr(args, f"xdyna_{BOTH_HAVE[0]}")
+    own = {part: f"xdyna_{part}" for part in BOTH_HAVE} if compared else {}
+    named = {part: own.get(part, part.replace("-", "_")) for part in PARTS[system]}
+    return {part: file for part, name in named.items() if (file := getattr(args, name)) is not None}
+
+
+def _preparation(args: argparse.Namespace) -> Preparation:
+    return Preparation(
+        poses=pose_settings(args),
+        align=args.align,
+        median=args.median,
+        published_canvas=args.canvas == "published",
+        jpeg=args.jpeg,
+        hands=args.hands,
+        feet=args.feet,
+        head=args.head,
+    )
+
+
+def _sampling(args: argparse.Namespace, system: UniAnimate | XDyna) -> Sampling:
+    size = args.resolution
+    if args.width is not None or args.height is not None:
+        width, height = size or system.settings(Sampling(), 1).size
+        size = (args.width or width, args.height or height)
+    return Sampling(
+        size=size,
+        steps=args.steps,
+        guidance=args.guidance,
+        seed=args.seed,
+        order=args.noise,
+        window=args.context_size,
+        overlap=args.context_overlap,
+        batch=args.context_batch,
+        fuse=args.fuse,
+    )
+
+
+def _unianimate(args: argparse.Namespace) -> UniAnimate:
+    return UniAnimate(args.mode, args.first_frame, args.noise_prior)
+
+
+def _xdyna(args: argparse.Namespace) -> XDyna:
+    return XDyna(
+        face=args.face,
+        prompt=args.prompt,
+        negative=args.negative,
+        pose_strength=args.pose_strength,
+        face_strength=args.face_strength,
+        reference_strength=args.reference_strength,
+        image_strength=args.image_strength,
+        loop=args.loop,
+    )
