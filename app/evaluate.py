@@ -1,0 +1,361 @@
+"""How good a result is, in numbers: with the true video, and without one.
+
+Frames are read as streams and let go; what is kept is a row of numbers and the pose per frame.
+docs/evaluation.md says what every number means.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..pose_align.pose import PoseError, PoseSequence
+from ..pose_align.skeleton import FACE
+from .metrics import appearance, face, fidelity, motion, pose, seams
+from .metrics.appearance import Figure
+from .scores import Scores
+
+if TYPE_CHECKING:
+    from ..pose_align.detector import PoseDetector
+    from ..video_core.windows import Windows
+    from .metrics.learned import FeatureNetwork, Statistics
+
+Frames = Callable[[], Iterator[np.ndarray]]
+"""A clip that can be read again and again: uint8 RGB frames [H, W, 3] of one size."""
+Row = dict[str, float]
+
+BACKGROUND_MARGIN = 0.06
+"""Body heights around the body that are not background."""
+SKIMAGE = "SSIM was not measured: it needs the package scikit-image (pip install scikit-image)."
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A result, and what there is to compare it with.
+
+    truth: the video that the result should equal. reference: the picture that was animated, with its pose.
+    wanted: the poses that the result was made from; found: those in the result, looked for if None. Both
+    may be of any canvas that was stretched to the result's.
+    windows: of frames, in which the result was made.
+    """
+
+    result: Frames
+    truth: Frames | None = None
+    reference: np.ndarray | None = None
+    reference_pose: PoseSequence | None = None
+    wanted: PoseSequence | None = None
+    found: PoseSequence | None = None
+    windows: Windows | None = None
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Networks, all of them optional.
+
+    embed: picture -> vector. lpips: (picture, truth) -> distance. features: for a Frechet distance.
+    person: whom the detector follows, as ``pose_align.track`` has it.
+    """
+
+    detector: PoseDetector | None = None
+    embed: Callable[[np.ndarray], np.ndarray] | None = None
+    lpips: Callable[[np.ndarray, np.ndarray], float] | None = None
+    features: FeatureNetwork | None = None
+    person: str | int = "largest"
+
+
+def evaluate(
+    inputs: Inputs, tools: Tools | None = None, on_frame: Callable[[int], None] | None = None
+) -> Scores:
+    """Everything that can be measured with these inputs and tools; notes say what cannot, and why.
+
+    on_frame(frames done) may raise to stop. Raises ValueError where the result has no frames.
+    """
+    from .faces import on_canvas
+
+    tools, notes = tools or Tools(), []
+    first = next(iter(inputs.result()), None)
+    if first is None:
+        raise ValueError("The result has no frames; give a clip with at least one.")
+    canvas = (first.shape[1], first.shape[0])
+    wanted = inputs.wanted and on_canvas(inputs.wanted, canvas)
+    found = inputs.found or _find(inputs.result, tools, notes)
+    found = found and on_canvas(found, canvas)
+    look = _Look.of(inputs, tools, wanted or found, notes)
+    measured = _measure_frames(inputs, tools, look, notes, on_frame)
+    scores = Scores(len(measured.rows), _series(measured.rows), notes=notes)
+    if wanted is not None and found is not None and look.height:
+        _add_poses(scores, wanted, found, look.height)
+    _add_clip_numbers(scores, measured, inputs.windows)
+    return scores
+
+
+def _find(result: Frames, tools: Tools, notes: list[str]) -> PoseSequence | None:
+    """The poses in the result, gaps left open: a joint that is not there counts."""
+    from .poses import PoseSettings, find
+
+    if tools.detector is None:
+        notes.append("No pose was looked for in the result, so nothing says whether it follows the poses.")
+        return None
+    try:
+        return find(result(), tools.detector, PoseSettings(tools.person, max_gap=0))
+    except PoseError as error:
+        notes.append(f"No pose was found in the result: {error}")
+        return None
+
+
+# ---- frame by frame --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Where the body is in every frame, and what it should look like.
+
+    clothes: colours of the reference's pieces; body: the reference and its body's mask; embedding: of it.
+    """
+
+    poses: PoseSequence | None
+    height: float = 0.0
+    clothes: np.ndarray | None = None
+    body: tuple[np.ndarray, np.ndarray] | None = None
+    embedding: np.ndarray | None = None
+
+    @staticmethod
+    def of(inputs: Inputs, tools: Tools, poses: PoseSequence | None, notes: list[str]) -> _Look:
+        """poses: of the result's frames, in its pixels."""
+        from .faces import on_canvas
+
+        picture, own = inputs.reference, inputs.reference_pose
+        embedding = tools.embed(picture) if tools.embed is not None and picture is not None else None
+        if poses is None:
+            notes.append("Without poses, nothing tells the person from the background or its clothes.")
+            return _Look(None, embedding=embedding)
+        try:
+            height = pose.body_height(poses)
+            if picture is None or own is None:
+                return _Look(poses, height, embedding=embedding)
+            size = (picture.shape[1], picture.shape[0])
+            own = on_canvas(own, size)
+            figure = _figure(own, 0, pose.body_height(own))
+        except ValueError as error:
+            notes.append(str(error))
+            return _Look(None, embedding=embedding)
+        body = picture, appearance.body_mask(figure, size)
+        return _Look(poses, height, appearance.clothes_colours(picture, figure), body, embedding)
+
+    def figure(self, frame: int) -> Figure | None:
+        """The person in a frame; None where the poses do not tell."""
+        if self.poses is None or frame >= len(self.poses):
+            return None
+        return _figure(self.poses, frame, self.height)
+
+
+def _figure(poses: PoseSequence, frame: int, height: float) -> Figure:
+    return Figure(poses.points[frame], poses.visible()[frame], height)
+
+
+@dataclass
+class _Measured:
+    """rows: numbers of every frame. truth: flicker and background energy of the true frames."""
+
+    rows: list[Row] = field(default_factory=list)
+    truth: list[Row] = field(default_factory=list)
+    samples: tuple[_Samples, _Samples] | None = None
+
+
+def _measure_frames(
+    inputs: Inputs, tools: Tools, look: _Look, notes: list[str], on_frame: Callable[[int], None] | None
+) -> _Measured:
+    measured = _Measured()
+    if tools.features is not None and inputs.truth is not None:
+        measured.samples = _Samples(tools.features), _Samples(tools.features)
+    steps, true_steps = _Steps(look), _Steps(look)
+    with_ssim = importlib.util.find_spec("skimage") is not None
+    if inputs.truth is not None and not with_ssim:
+        notes.append(SKIMAGE)
+    for frame, truth in _beside(inputs, notes):
+        number = len(measured.rows)
+        row = _against_reference(frame, look, number, tools) | steps.next(frame)
+        if truth is not None:
+            row |= _against_truth(frame, truth, tools, with_ssim)
+            measured.truth.append(true_steps.next(truth))
+            for samples, picture in zip(measured.samples or (), (frame, truth), strict=False):
+                samples.add(picture)
+        measured.rows.append(row)
+        if on_frame is not None:
+            on_frame(number + 1)
+    return measured
+
+
+def _beside(inputs: Inputs, notes: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Frames of the result with the true ones, at the result's size, while there are both."""
+    if inputs.truth is None:
+        yield from ((frame, None) for frame in inputs.result())
+        return
+    from ..video_core.images import resize
+
+    true, size, count = inputs.truth(), None, 0
+    for frame in inputs.result():
+        picture = next(true, None)
+        if picture is None:
+            notes.append(
+                f"The true video ends after {count} frames; what follows in the result was not read."
+            )
+            return
+        count, size = count + 1, (frame.shape[1], frame.shape[0])
+        if picture.shape != frame.shape and count == 1:
+            given = f"{picture.shape[1]} x {picture.shape[0]}"
+            notes.append(f"The true frames ({given}) were resized to the result's {size[0]} x {size[1]}.")
+        yield frame, resize(picture, size, "lanczos")
+    if next(true, None) is not None:
+        notes.append(f"The true video goes on after the {count} frames of the result.")
+
+
+def _against_truth(frame: np.ndarray, truth: np.ndarray, tools: Tools, with_ssim: bool) -> Row:
+    row = {"psnr": fidelity.psnr(frame, truth)}
+    if with_ssim:
+        row["ssim"] = fidelity.ssim(frame, truth)
+    if tools.lpips is not None:
+        row["lpips"] = tools.lpips(frame, truth)
+    return row
+
+
+def _against_reference(frame: np.ndarray, look: _Look, number: int, tools: Tools) -> Row:
+    row: Row = {}
+    if look.embedding is not None:
+        row["embedding_similarity"] = appearance.cosine(tools.embed(frame), look.embedding)
+    figure = look.figure(number)
+    if look.body is not None and figure is not None:
+        mask = appearance.body_mask(figure, (frame.shape[1], frame.shape[0]))
+        row["reference_similarity"] = appearance.colour_similarity(frame, mask, *look.body)
+        row["clothing_error"] = appearance.clothing_error(
+            look.clothes, appearance.clothes_colours(frame, figure)
+        )
+    return row
+
+
+class _Steps:
+    """What happens from each frame of a clip to the next; holds one frame."""
+
+    def __init__(self, look: _Look) -> None:
+        self._look, self._count = look, 0
+        self._before: tuple[np.ndarray, np.ndarray | None] | None = None
+
+    def next(self, frame: np.ndarray) -> Row:
+        small = motion.flow_sized(frame)
+        after, before = (small, self._background(small, frame)), self._before
+        self._before, self._count = after, self._count + 1
+        if before is None:
+            return {}
+        between = motion.Motion(before[0], small)
+        row = {"flicker": motion.unexplained_change(between)}
+        if before[1] is not None and after[1] is not None:
+            row["background_energy"] = motion.flow_energy(between, before[1] & after[1])
+        return row
+
+    def _background(self, small: np.ndarray, frame: np.ndarray) -> np.ndarray | None:
+        """bool [h, w] of the small frame."""
+        import cv2
+
+        figure = self._look.figure(self._count)
+        if figure is None:
+            return None
+        mask = appearance.body_mask(figure, (frame.shape[1], frame.shape[0]), BACKGROUND_MARGIN)
+        size = (small.shape[1], small.shape[0])
+        return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 0
+
+
+class _Samples:
+    """Frames to feature statistics, in groups of as many as the network takes."""
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        from .metrics.learned import Statistics
+
+        self.network, self.statistics = network, Statistics()
+        self._group: list[np.ndarray] = []
+
+    def add(self, frame: np.ndarray) -> None:
+        self._group.append(frame)
+        if len(self._group) == self.network.frames:
+            self.statistics.add(self.network(self._group))
+            self._group = []
+
+
+# ---- from rows to scores ---------------------------------------------------------------------------------
+
+
+def _series(rows: list[Row]) -> dict[str, np.ndarray]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+
+
+def _add_poses(scores: Scores, wanted: PoseSequence, found: PoseSequence, height: float) -> None:
+    """What the poses in the result say; both are on one canvas, the body's height in its pixels."""
+    frames = min(len(wanted), len(found), scores.frames)
+    if len(wanted) != scores.frames:
+        scores.notes.append(
+            f"There are {len(wanted)} poses for {scores.frames} frames; the first {frames} were compared."
+        )
+    wanted, found = wanted[:frames], found[:frames]
+    errors = pose.joint_errors(wanted, found, height)
+    faces = [_landmarks(poses) for poses in (wanted, found)]
+    for name, values in (
+        ("pose_error", 100 * pose.mean_error(errors)),
+        ("joints_5", 100 * pose.share_within(errors, 0.05)),
+        ("joints_10", 100 * pose.share_within(errors, 0.10)),
+        ("face_agreement", face.motion_agreement(*faces)),
+    ):
+        scores.series[name] = np.pad(values, (0, scores.frames - frames), constant_values=np.nan)
+    driving, own = (face.face_motion(points) for points in faces)
+    seen = [np.isfinite(points).all(-1).mean(-1) >= 0.5 for points in faces]
+    scores.clip["face_found"] = 100 * face.found_share(*seen)
+    for name in ("mouth", "eyes", "turn", "nod", "tilt"):
+        scores.clip[f"{name}_correlation"] = face.correlation(getattr(driving, name), getattr(own, name))
+
+
+def _landmarks(poses: PoseSequence) -> np.ndarray:
+    """float64 [F, 68, 2], NaN where a point was not seen."""
+    return np.where(poses.visible()[:, FACE, None], poses.points[:, FACE], np.nan)
+
+
+def _add_clip_numbers(scores: Scores, measured: _Measured, windows: Windows | None) -> None:
+    series, clip = scores.series, scores.clip
+    if windows is not None and "flicker" in series:
+        scores.borders = seams.borders(windows, scores.frames)
+        clip["seam_score"] = seams.seam_score(series["flicker"][1:], scores.borders)
+    if "psnr" in series:
+        clip["psnr_drop"] = seams.quarter_drop(series["psnr"])
+    look = series.get("embedding_similarity", series.get("reference_similarity"))
+    if look is not None:
+        clip["similarity_drop"] = seams.quarter_drop(look)
+    truth = _series(measured.truth)
+    for name, ratio in (("flicker", "flicker_ratio"), ("background_energy", "background_ratio")):
+        if name in truth and name in series:
+            clip[ratio] = _ratio(series[name], truth[name])
+    if measured.samples is not None:
+        _add_frechet(scores, *(samples.statistics for samples in measured.samples))
+
+
+def _ratio(series: np.ndarray, truth: np.ndarray) -> float:
+    """Mean against the truth's mean; NaN where the truth has none."""
+    both = np.isfinite(series) & np.isfinite(truth)
+    total = truth[both].sum()
+    return float(series[both].sum() / total) if total > 0 else float("nan")
+
+
+def _add_frechet(scores: Scores, result: Statistics, truth: Statistics) -> None:
+    from .metrics.learned import frechet_distance
+
+    try:
+        scores.clip["frechet"] = frechet_distance(result, truth)
+    except ValueError as error:
+        scores.notes.append(str(error))
+        return
+    if result.count <= result.width:
+        scores.notes.append(
+            f"The Frechet distance stands on {result.count} samples of {result.width} features; compare it "
+            "only with distances of as many samples."
+        )
