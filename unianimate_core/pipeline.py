@@ -32,6 +32,9 @@ Decoder = Callable[[Tensor], Iterator[Tensor]]
 FRAMES_AT_ONCE = 16
 """Pose pictures in one pass of the conditioning towers, which run at full pixel resolution."""
 
+TOWER_TENSORS = 2.5
+"""Tensors of such a pass (pictures x height x width x tower width) that are alive at once at most: 2.2."""
+
 
 @dataclass(frozen=True)
 class Models:
@@ -173,15 +176,21 @@ def encode(models: Models, reference: np.ndarray, size: Size, placed: Placed) ->
     """The reference through CLIP and autoencoder (spec 2.2)."""
     with placed(models.clip) as device:
         image = models.clip.encode(squashed_pixels(reference, models.clip.config.image_size), device).embeds
-    picture = unit([resize(reference, size, "bilinear")])
+    picture = fitted(reference, size)
     with placed(models.vae) as device:
-        posterior = models.vae.encode_posterior(picture, device=device)
-    return Encoded(
-        models.empty_text,
-        rearrange(image, "b c -> b 1 c"),
-        posterior,
-        rearrange(picture, "f h w c -> 1 c f h w"),
-    )
+        posterior = models.vae.encode_posterior(rearrange(picture, "1 c f h w -> f h w c"), device=device)
+    return Encoded(models.empty_text, rearrange(image, "b c -> b 1 c"), posterior, picture)
+
+
+def fitted(picture: np.ndarray, size: Size) -> Tensor:
+    """A uint8 RGB picture as the clip's: [1, 3, 1, 8h, 8w] in 0..1. K: stretched to its size (spec 2.1)."""
+    return rearrange(unit([resize(picture, size, "bilinear")]), "f h w c -> 1 c f h w")
+
+
+def tower_bytes(unet: UniAnimateUNet, size: Size) -> int:
+    """Memory that ``conditions`` needs beside the weights, for a clip of that size and any length."""
+    pixels = FRAMES_AT_ONCE * size[0] * size[1]
+    return int(TOWER_TENSORS * pixels * unet.config.tower_dim * unet.dtype.itemsize)
 
 
 @torch.no_grad()

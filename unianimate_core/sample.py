@@ -21,6 +21,11 @@ from .unet import Conditions, UniAnimateUNet
 
 Mode = Literal["short", "windows", "continuation"]
 
+WORKING_TENSORS = 34
+"""Tensors of a whole window at the finest level (pictures x h x w x channels) that are alive at once at most:
+32.5, counted at full size with an attention that keeps no scores.
+"""
+
 
 @dataclass(frozen=True)
 class SampleSettings:
@@ -112,6 +117,16 @@ def sample_clip(
     timesteps = strided_timesteps(settings.steps, schedule.train_steps)
     timesteps = [t for t in timesteps if begin is None or t <= begin]
     return sample(predict, noise, schedule, timesteps, on_step=on_step)
+
+
+def working_bytes(
+    unet: UniAnimateUNet, height: int, width: int, frames: int, settings: SampleSettings
+) -> int:
+    """Memory that one call of the network needs beside its weights, for latents of that size."""
+    at_once = frames if settings.mode == "short" else min(frames, settings.window)
+    branches = 2 if settings.guided and settings.together else 1
+    pictures = branches * settings.batch * (1 + at_once)
+    return WORKING_TENSORS * pictures * height * width * unet.config.dim * unet.dtype.itemsize
 
 
 def segments(frames: int, size: int) -> list[range]:
