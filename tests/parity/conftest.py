@@ -1,12 +1,15 @@
-"""The parity report: which folder, which files, how many comparisons; a named but empty folder fails."""
+"""The parity report: which folder, which files, how many cases; a named folder without goldens fails."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from . import golden
+
+HERE = Path(__file__).parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -15,11 +18,26 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"GOLDEN_DIR names {golden.folder()}, which holds no golden files.")
 
 
+def nothing_compared(session: pytest.Session) -> bool:
+    """Whether all parity tests ran on a named folder and found nothing there that they know."""
+    ran = {item.path for item in session.items}
+    return bool(os.environ.get("GOLDEN_DIR")) and not golden.used and ran.issuperset(HERE.glob("test_*.py"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not session.config.option.collectonly and nothing_compared(session):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if nothing_compared(terminalreporter._session):
+        terminalreporter.section("parity")
+        terminalreporter.line(f"GOLDEN_DIR names {golden.folder()}, in which no test knows any file.")
     if not golden.used:
         return
     terminalreporter.section("parity")
     terminalreporter.line(f"folder: {golden.folder()}")
-    for name, number in sorted(golden.used.items()):
-        terminalreporter.line(f"  {name}: {number} comparisons")
-    terminalreporter.line(f"parity: {len(golden.used)} files, {sum(golden.used.values())} comparisons")
+    for name, cases in sorted(golden.used.items()):
+        terminalreporter.line(f"  {name}: {len(cases)} cases, {cases.total()} comparisons")
+    cases, comparisons = (sum(count(c) for c in golden.used.values()) for count in (len, lambda c: c.total()))
+    terminalreporter.line(f"parity: {len(golden.used)} files, {cases} cases, {comparisons} comparisons")

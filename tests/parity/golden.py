@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache, cached_property
@@ -22,8 +22,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 TRAVELLING = ROOT / "tests" / "golden"
 
-used: Counter[str] = Counter()
-"""Comparisons made so far, by file; the terminal summary prints it."""
+used: defaultdict[str, Counter[str]] = defaultdict(Counter)
+"""Comparisons made so far: file -> test case -> how many. The terminal summary prints it."""
 
 
 @cache
@@ -117,7 +117,7 @@ class Golden:
             expected,
             self.rule(tensor) if rule is None else rule,
         )
-        used[f"{self.system}/{self.name}"] += 1
+        count(self)
 
 
 @cache
@@ -127,8 +127,8 @@ def _tolerances() -> dict:
 
 
 def count(golden: Golden) -> None:
-    """Count a comparison that a test made by itself (tables, canvases)."""
-    used[f"{golden.system}/{golden.name}"] += 1
+    """Count a comparison of the running test (those that ``Golden.check`` makes are counted)."""
+    used[f"{golden.system}/{golden.name}"][os.environ["PYTEST_CURRENT_TEST"]] += 1
 
 
 def compare(what: str, ours, expected, rule: dict | str) -> None:

@@ -16,10 +16,10 @@ from xdyna_unianimate.unianimate_core.towers import FrameTransformer
 from xdyna_unianimate.unianimate_core.unet import output_head
 from xdyna_unianimate.video_core.attention import sinusoidal_embedding
 
-from .golden import Golden, cases
+from .golden import Golden, cases, folder
 
-SPATIAL_HEAD_DIM = 16
-"""Of the spatial transformer where the json does not say (the golden README does)."""
+USUAL_HEAD_DIM = 16
+"""Of a transformer whose heads neither json nor README tell."""
 
 
 def weights(golden: Golden, item: str) -> dict[str, Tensor]:
@@ -27,9 +27,11 @@ def weights(golden: Golden, item: str) -> dict[str, Tensor]:
 
 
 def head_dim(golden: Golden, item: str, inner: int) -> int:
-    """From the item's text, else README's."""
-    text = re.search(r"heads[ =](\d+)", golden.meta["items"].get(item, ""))
-    return inner // int(text.group(1)) if text else SPATIAL_HEAD_DIM
+    """From the item's text, else from what the folder's README says of it."""
+    readme = folder() / "unianimate" / "README.md"
+    told = re.search(r"heads[ =](\d+)", golden.meta["items"].get(item, ""))
+    told = told or re.search(rf"`{item}` has (\d+) heads", readme.read_text() if readme.is_file() else "")
+    return inner // int(told.group(1)) if told else USUAL_HEAD_DIM
 
 
 def build(golden: Golden, item: str) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from .golden import Golden, cases
+from .golden import Golden, cases, count
 from .test_unianimate_blocks import build, run
 
 
@@ -24,3 +24,4 @@ def test_eps(file: str, item: str) -> None:
     module = build(golden, item)
     ours = {n: m.eps for n, m in module.named_modules() if isinstance(m, nn.GroupNorm | nn.LayerNorm)}
     assert ours == golden.meta["norm_eps"][item]
+    count(golden)

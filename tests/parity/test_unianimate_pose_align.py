@@ -64,7 +64,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def each(*, finite: bool | None = None) -> pytest.MarkDecorator:
     """Parametrise over the cases, or over those whose original result is finite (or is not)."""
     chosen = [c for c in CASES if finite is None or Case(*c).finite is finite]
-    return pytest.mark.parametrize("case", chosen, ids=[name for _, name in chosen], indirect=True)
+    return pytest.mark.parametrize("case", chosen, ids=["-".join(c) for c in chosen], indirect=True)
 
 
 def same_pixels(ours: np.ndarray, expected: np.ndarray) -> None:

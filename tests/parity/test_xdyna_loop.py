@@ -208,22 +208,3 @@ def check_outputs(run: Run, outputs: list[Tensor]) -> None:
         stored = run.tensor(f"raw_unet_output.step{step}")
         if stored in run.data:
             run.data.check(stored, output, rule=LIMIT)
-
-
-@pytest.mark.parametrize(
-    ("file", "index"),
-    golden.cases("xdyna", "extras_loop*", lambda g: range(len(g.meta.get("timestep_table", [])))),
-)
-def test_timestep_table(file: str, index: str) -> None:
-    data = Golden("xdyna", file)
-    row = data.meta["timestep_table"][int(index)]
-    settings = SampleSettings(steps=row["steps"], strength=row["strength"])
-    if row["used"] == 0:
-        # The original stops with an error about empty lists.
-        with pytest.raises(ValueError, match="leaves no step to run"):
-            settings.timesteps()
-    else:
-        ours = settings.timesteps()
-        assert (len(ours), ours[0]) == (row["used"], row["first"])
-        assert row["timesteps"] is None or ours == row["timesteps"]
-    golden.count(data)

@@ -13,8 +13,14 @@ from .golden import Golden
 
 
 def entries(kind: str):
-    """Lists every (file, index) whose json has an entry of this kind."""
-    return golden.cases("xdyna", "preprocess*", lambda g: range(len(g.meta.get(kind, []))))
+    """Lists every (file, index) whose json has an entry of this kind, about a picture that the file holds."""
+    return golden.cases(
+        "xdyna",
+        "preprocess*",
+        lambda g: [
+            i for i, row in enumerate(g.meta.get(kind, [])) if "index" not in row or f"crop.{row['index']}.in" in g
+        ],
+    )
 
 
 def numbered(prefix: str):
@@ -82,11 +88,7 @@ def test_clip_pixels(file: str, case: str) -> None:
     data.check(f"clip.{case}.pixel_values", cropped_pixels(data[f"clip.{case}.in"].numpy()))
 
 
-def aligned() -> list[str]:
-    return [file for file in golden.files("xdyna", "preprocess*") if "align" in Golden("xdyna", file).meta]
-
-
-@pytest.mark.parametrize("file", aligned())
+@pytest.mark.parametrize("file", golden.holding("xdyna", "preprocess*", "align.frames", "align.video_out"))
 def test_face_alignment(file: str) -> None:
     data = Golden("xdyna", file)
     matrix = face.alignment_matrix(data["align.drv_landmarks"].numpy(), data["align.src_landmarks"].numpy())
