@@ -15,13 +15,14 @@ from typing import Any
 from . import arguments as options
 from . import state
 from .arguments import Group, Option, UsageError, option
+from .evaluate_files import LEARNED, MADE_IN, OWN, THRESHOLD_MISSED, evaluate_files
 from .jobs import Job, Ledger, key_of_job, read_jobs
 from .outputs import Output, Result, free_path, refuse_existing, save_picture, suffix_of, target_of
 from .poses import DETECTORS, PoseSettings
 from .runs import Request, Session
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
-"""Exit codes beside 0; argparse's own is the second, a shell's for ctrl-C the third."""
+"""Exit codes beside 0 and ``THRESHOLD_MISSED``; argparse's own is the second, a shell's for ctrl-C the third."""
 
 
 # ---- what commands share -------------------------------------------------------------------------------
@@ -196,6 +197,16 @@ def run_compare(args: argparse.Namespace) -> None:
     show(args, asdict(result), result.lines())
 
 
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Numbers of a result; ``THRESHOLD_MISSED`` where a required one does not hold."""
+    with bar("frames") as at:
+        outcome = evaluate_files(args, at)
+    found = {**outcome.scores.as_dict(), "failures": outcome.failures, "files": outcome.files}
+    written = [f"Written: {', '.join(map(str, outcome.files.values()))}"] if outcome.files else []
+    show(args, found, [outcome.scores.text(), *outcome.failures, *written])
+    return THRESHOLD_MISSED if outcome.failures else 0
+
+
 def run_convert(args: argparse.Namespace) -> None:
     """A checkpoint to safetensors."""
     from .convert import convert
@@ -221,7 +232,7 @@ class Command:
 
     name: str
     help: str
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
     own: tuple[Option, ...] = ()
     groups: tuple[Group, ...] = ()
 
@@ -298,6 +309,13 @@ COMMANDS = (
         groups=(options.SOURCE, *SHARED, options.XDYNA_FILES, options.CLIP, options.PLACE),
     ),
     Command(
+        "evaluate",
+        "how good a result is, in numbers, with conditions for scripts",
+        run_evaluate,
+        own=OWN,
+        groups=(MADE_IN, LEARNED, options.POSES),
+    ),
+    Command(
         "convert",
         ".pth, .ckpt, .pt or .bin to .safetensors, without running anything from the file",
         run_convert,
@@ -336,11 +354,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command. 0 done, 1 an error told in one sentence, 2 wrong usage, 130 stopped."""
+    """Run one command.
+
+    0 done, 1 an error told in one sentence, 2 wrong usage, 3 a required number missed, 130 stopped.
+    """
     args = build_parser().parse_args(words)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
     try:
-        args.run(args)
+        return args.run(args) or 0
     except KeyboardInterrupt:
         print("Stopped; what was finished is kept.", file=sys.stderr)
         return INTERRUPTED
@@ -350,7 +371,6 @@ def main(words: Sequence[str] | None = None) -> int:
         logging.getLogger(__name__).info("The error in full:", exc_info=error)
         print(f"Error: {sentence(error)}", file=sys.stderr)
         return WRONG_USAGE if isinstance(error, UsageError) else FAILED
-    return 0
 
 
 def sentence(error: BaseException) -> str:

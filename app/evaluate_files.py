@@ -5,22 +5,56 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import arguments as options
+from .arguments import Group, Option, UsageError, option, switch
 from .evaluate import Inputs, Tools, evaluate
+from .poses import LateDetector
 from .scores import Scores, Threshold, write
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..pose_align.detector import PoseDetector
     from ..pose_align.pose import PoseSequence
     from ..video_core.windows import Windows
 
 THRESHOLD_MISSED = 3
 """Exit code of the command where a required condition does not hold."""
+
+OWN: tuple[Option, ...] = (
+    option("result", type=Path, help="video, picture or folder of pictures"),
+    option("--truth", type=Path, metavar="VIDEO", help="that the result should equal"),
+    option("--reference", type=Path, metavar="PICTURE", help="that was animated"),
+    option("--driving", type=Path, metavar="SOURCE", help="video or pose file that the result was made from"),
+    option("--reference-pose", type=Path, metavar="FILE", help="pose file of the reference"),
+    option("--align", choices=("robust", "original", "off"), default="robust", help="as the result was made"),
+    option("--model", choices=("unianimate", "xdyna"), default="unianimate",
+           help="that made the result: X-Dyna cuts the reference to the video's shape"),
+    switch("--find-poses", "look for the pose in the result", default=True),
+    option("-o", "--output", type=Path, metavar="DIR", help="folder for quality.csv, .json and .png"),
+    option("--require", action="append", default=[], metavar="CONDITION",
+           help=f"like psnr>=23, several times; exit code {THRESHOLD_MISSED} where one does not hold"),
+    options.JSON,
+)  # fmt: skip
+
+MADE_IN: Group = (
+    "how the result was put together, for the seam score",
+    (
+        option("--windows", type=int, nargs=2, metavar=("SIZE", "OVERLAP"), help="frames of context windows"),
+        option("--segments", type=int, metavar="SIZE", help="frames of the mode 'continuation'"),
+    ),
+)
+
+LEARNED: Group = (
+    "networks of yours (docs/evaluation.md)",
+    (
+        option("--clip-vision", type=Path, metavar="FILE", help="CLIP image tower, for embeddings"),
+        option("--lpips", type=Path, nargs=2, metavar=("ALEXNET", "HEADS")),
+        option("--features", type=Path, metavar="ONNX", help="feature network, for a Frechet distance"),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -32,116 +66,84 @@ class Outcome:
     files: dict[str, Path]
 
 
-def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``evaluate`` takes beside the options for finding poses."""
-    parser.add_argument("result", type=Path, help="video, picture or folder of pictures")
-    parser.add_argument("--truth", type=Path, help="the video that the result should equal")
-    parser.add_argument("--reference", type=Path, help="the picture that was animated")
-    parser.add_argument("--reference-pose", type=Path, help="pose file of the reference picture")
-    parser.add_argument("--driving", type=Path, help="video or pose file that the result was made from")
-    parser.add_argument("--align", choices=("robust", "original", "off"), default="robust")
-    parser.add_argument("--model", choices=("unianimate", "xdyna"), default="unianimate",
-                        help="xdyna: poses are seen from the part of the reference that X-Dyna cuts out")  # fmt: skip
-    parser.add_argument("--no-poses", action="store_true", help="look for no pose in the result")
-    group = parser.add_argument_group("how the result was made, for the seam score")
-    group.add_argument("--windows", type=int, nargs=2, metavar=("SIZE", "OVERLAP"))
-    group.add_argument("--segments", type=int, metavar="SIZE", help="of the mode 'continuation'")
-    group = parser.add_argument_group("networks of yours (docs/evaluation.md)")
-    group.add_argument("--clip-vision", type=Path, help="CLIP image tower, for the similarity of embeddings")
-    group.add_argument("--lpips", type=Path, nargs=2, metavar=("ALEXNET", "HEADS"))
-    group.add_argument(
-        "--features", type=Path, metavar="ONNX", help="feature network, for a Frechet distance"
-    )
-    group = parser.add_argument_group("output")
-    group.add_argument("-o", "--output", type=Path, help="folder for quality.csv, .json and .png")
-    group.add_argument("--require", action="append", default=[], metavar="CONDITION",
-                       help="like psnr>=23; exit code 3 where one does not hold")  # fmt: skip
-    group.add_argument("--json", action="store_true", help="one JSON object on the standard output")
-
-
 def evaluate_files(args: argparse.Namespace, on_frame: Callable[[int], None] | None = None) -> Outcome:
     """The command's work; thresholds are read first, so that a wrong one costs nothing."""
     thresholds = [Threshold.parse(text) for text in args.require]
-    files = _Files(args)
-    scores = evaluate(files.inputs(), files.tools(), on_frame)
+    detector = options.detector_of(args)
+    scores = evaluate(_inputs(args, detector), _tools(args, detector), on_frame)
     failures = tuple(filter(None, (threshold.failure(scores.summary) for threshold in thresholds)))
     extra = {"result": str(args.result), "failures": list(failures)}
     written = write(scores, args.output, extra) if args.output is not None else {}
     return Outcome(scores, failures, written)
 
 
-@dataclass
-class _Files:
-    """The command's arguments as inputs and tools."""
+def _tools(args: argparse.Namespace, detector: LateDetector) -> Tools:
+    learned = {}
+    if args.lpips is not None:
+        from .metrics.learned import Lpips
 
-    args: argparse.Namespace
+        learned["lpips"] = Lpips(*args.lpips)
+    if args.features is not None:
+        from .metrics.learned import FeatureNetwork
 
-    @cached_property
-    def _detector(self) -> PoseDetector:
-        from .poses import open_detector
+        learned["features"] = FeatureNetwork(args.features)
+    if args.clip_vision is not None:
+        learned["embed"] = clip_embedding(args.clip_vision)
+    return Tools(detector if args.find_poses else None, person=args.person, **learned)
 
-        return open_detector(self.args.detector, self.args.models, self.args.device)
 
-    def tools(self) -> Tools:
-        args, looking = self.args, not self.args.no_poses
-        learned = {}
-        if args.lpips is not None:
-            from .metrics.learned import Lpips
+def _inputs(args: argparse.Namespace, detector: LateDetector) -> Inputs:
+    from ..video_core.images import read_picture
+    from ..video_core.video import open_video
 
-            learned["lpips"] = Lpips(*args.lpips)
-        if args.features is not None:
-            from .metrics.learned import FeatureNetwork
+    result = open_video(args.result)
+    wanted, own = _poses(args, detector, result.size)
+    return Inputs(
+        result=result.frames,
+        truth=None if args.truth is None else open_video(args.truth).frames,
+        reference=None if args.reference is None else read_picture(args.reference),
+        reference_pose=own,
+        wanted=wanted,
+        windows=_windows(args, result.count),
+    )
 
-            learned["features"] = FeatureNetwork(args.features)
-        if args.clip_vision is not None:
-            learned["embed"] = clip_embedding(args.clip_vision)
-        return Tools(self._detector if looking else None, person=args.person, **learned)
 
-    def inputs(self) -> Inputs:
-        from ..video_core.images import read_picture
-        from ..video_core.video import open_video
+def _poses(
+    args: argparse.Namespace, detector: LateDetector, size: tuple[int, int]
+) -> tuple[PoseSequence | None, PoseSequence | None]:
+    """The poses that a result (width, height) was made from, and the reference's."""
+    from ..video_core.images import read_picture
+    from . import animate, poses
 
-        args, result = self.args, open_video(self.args.result)
-        wanted, own = self._poses(result.size)
-        return Inputs(
-            result=result.frames,
-            truth=None if args.truth is None else open_video(args.truth).frames,
-            reference=None if args.reference is None else read_picture(args.reference),
-            reference_pose=own,
-            wanted=wanted,
-            windows=self._windows(result.count),
-        )
+    settings = options.pose_settings(args)
+    if args.reference is not None and args.driving is not None:
+        source = animate.Source(args.reference, args.driving, args.reference_pose)
+        ready = animate.prepare(source, animate.Preparation(settings, args.align), detector)
+        wanted, own = ready.aligned, ready.reference_pose
+    else:
+        wanted = None if args.driving is None else poses.read(args.driving, settings, detector)
+        own = None
+        if args.reference_pose is not None:
+            own = poses.read(args.reference_pose, poses.PoseSettings(), detector)
+        elif args.reference is not None and args.find_poses:
+            own = poses.of_picture(read_picture(args.reference), detector, args.person)
+    if args.model == "xdyna" and args.reference is not None and wanted is not None:
+        wanted = animate.in_crop(wanted, size)
+    return wanted, own
 
-    def _poses(self, size: tuple[int, int]) -> tuple[PoseSequence | None, PoseSequence | None]:
-        """The poses that the result was made from, and the reference's."""
-        from . import animate, poses
 
-        args = self.args
-        settings = poses.PoseSettings(args.person, args.max_gap, args.smooth, args.interval, args.max_frames)
-        detector = lambda: self._detector  # noqa: E731
-        if args.reference is not None and args.driving is not None:
-            source = animate.Source(args.reference, args.driving, args.reference_pose)
-            ready = animate.prepare(source, animate.Preparation(settings, args.align), detector)
-            wanted, own = ready.aligned, ready.reference_pose
-        else:
-            own = args.reference_pose and poses.read(args.reference_pose, poses.PoseSettings(), detector)
-            wanted = args.driving and poses.read(args.driving, settings, detector)
-        if args.model == "xdyna" and wanted is not None:
-            wanted = animate.in_crop(wanted, size)
-        return wanted, own
+def _windows(args: argparse.Namespace, frames: int) -> Windows | None:
+    from ..unianimate_core.sample import segments
+    from ..video_core.windows import anchored_windows
 
-    def _windows(self, frames: int) -> Windows | None:
-        from ..unianimate_core.sample import segments
-        from ..video_core.windows import anchored_windows
-
-        if self.args.windows is not None and self.args.segments is not None:
-            raise ValueError("A result was made in --windows or in --segments; give one of them.")
-        if self.args.windows is not None:
-            return anchored_windows(frames, *self.args.windows)
-        if self.args.segments is not None:
-            # A segment begins with the last frame of the one before; that frame belongs to the earlier one.
-            return [list(part)[part[0] > 0 :] for part in segments(frames, self.args.segments)]
-        return None
+    if args.windows is not None and args.segments is not None:
+        raise UsageError("A result was made in --windows or in --segments; give one of them.")
+    if args.windows is not None:
+        return anchored_windows(frames, *args.windows)
+    if args.segments is not None:
+        # A segment begins with the last frame of the one before, which made it.
+        return [list(part)[part[0] > 0 :] for part in segments(frames, args.segments)]
+    return None
 
 
 def clip_embedding(path: Path) -> Callable[[np.ndarray], np.ndarray]:

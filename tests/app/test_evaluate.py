@@ -1,0 +1,272 @@
+"""Whole evaluations of drawn clips, whose truth, joints and faults are known."""
+
+import csv
+import json
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from xdyna_unianimate.app import scores as scores_module
+from xdyna_unianimate.app.cli import main
+from xdyna_unianimate.app.evaluate import Inputs, Tools, evaluate
+from xdyna_unianimate.app.evaluate_files import clip_embedding
+from xdyna_unianimate.app.metrics.learned import FeatureNetwork
+from xdyna_unianimate.app.scores import MEASURES, Scores, Threshold
+from xdyna_unianimate.demo import checkpoints, puppets
+from xdyna_unianimate.demo.data import CANVAS, HELD_OUT
+from xdyna_unianimate.demo.finder import PuppetFinder
+from xdyna_unianimate.pose_align.detector import Detection
+from xdyna_unianimate.pose_align.interchange import save_poses
+from xdyna_unianimate.pose_align.pose import PoseSequence
+from xdyna_unianimate.video_core.video import write_video
+from xdyna_unianimate.video_core.windows import anchored_windows
+
+from .metrics.networks import mean_network
+
+FRAMES = 12
+PUPPET = puppets.Puppet.from_seed(HELD_OUT)
+SCENE = puppets.Scene("water", (150, 200, 230), (235, 225, 190), 5)
+
+
+def poses_of(points) -> PoseSequence:
+    points = np.stack(points)
+    return PoseSequence(points, np.ones(points.shape[:2]), CANVAS, 12.0)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """(frames, poses) of the dance, and (picture, pose) of the reference."""
+    dance = puppets.Motion.from_seed(HELD_OUT)
+    frames, points = zip(*puppets.clip(PUPPET, dance, SCENE, FRAMES, CANVAS), strict=True)
+    [(reference, still)] = puppets.clip(PUPPET, puppets.STILL, SCENE, 1, CANVAS)
+    return list(frames), poses_of(points), reference, poses_of([still])
+
+
+def again(frames):
+    return lambda: iter(frames)
+
+
+class Knows:
+    """A detector that finds what it was told, frame after frame."""
+
+    name, provider = "told", "nothing"
+
+    def __init__(self, poses: PoseSequence) -> None:
+        self.poses = poses
+
+    def stream(self, frames):
+        for _, points, scores in zip(frames, self.poses.points, self.poses.scores, strict=False):
+            box = np.concatenate([points.min(0), points.max(0)])
+            yield [Detection(points, scores, box, 1.0)] if scores.any() else []
+
+    def detect(self, frames):
+        return list(self.stream(frames))
+
+
+def test_a_perfect_result(clip):
+    frames, poses, reference, still = clip
+    inputs = Inputs(again(frames), again(frames), reference, still, poses)
+    found = evaluate(inputs, Tools(PuppetFinder(PUPPET))).summary
+    assert found["psnr"] == 100 and found["ssim"] == pytest.approx(1)
+    assert found["joints_5"] > 97 and found["joints_10"] > 98 and found["pose_error"] < 2
+    assert found["face_found"] == 100 and found["mouth_correlation"] > 0.8
+    assert found["flicker_ratio"] == pytest.approx(1) and found["background_ratio"] == pytest.approx(1)
+    assert found["clothing_error"] < 15 and found["reference_similarity"] > 0.8
+    assert found["psnr_drop"] == 0 and found["background_energy"] > 0.01
+
+
+def test_a_copy_of_the_reference_follows_nothing(clip):
+    frames, poses, reference, still = clip
+    where = Knows(poses_of([still.points[0]] * FRAMES))
+    inputs = Inputs(again([reference] * FRAMES), again(frames), reference, still, poses)
+    found = evaluate(inputs, Tools(where)).summary
+    assert found["joints_5"] < 70 and found["psnr"] < 25
+    assert found["flicker"] < 0.05 and found["flicker_ratio"] < 0.05 and found["background_ratio"] < 0.01
+    assert "mouth_correlation" not in found
+
+
+def test_faults_show_where_they_are(clip):
+    frames, poses, reference, still = clip
+    broken = [frame.copy() for frame in frames]
+    broken[7] = np.clip(broken[7].astype(int) + 25, 0, 255).astype(np.uint8)
+    lost = replace(poses, scores=np.where(np.arange(FRAMES)[:, None] == 4, 0, poses.scores))
+    inputs = Inputs(again(broken), again(frames), reference, still, poses)
+    series = evaluate(inputs, Tools(Knows(lost))).series
+    assert series["psnr"].argmin() == 7 and (np.delete(series["psnr"], 7) == 100).all()
+    assert set(np.argsort(series["flicker"][1:])[-2:] + 1) == {7, 8}
+    assert series["joints_10"].tolist() == [100.0] * 4 + [0.0] + [100.0] * 7
+    assert np.flatnonzero(np.isnan(series["face_agreement"])).tolist() == [4]
+
+
+def test_seams(clip):
+    frames, poses, *_ = clip
+    windows = anchored_windows(FRAMES, 6, 0)
+    jump = [np.clip(f.astype(int) + 30 * (i >= 6), 0, 255).astype(np.uint8) for i, f in enumerate(frames)]
+    smooth = evaluate(Inputs(again(frames), found=poses, windows=windows))
+    seamed = evaluate(Inputs(again(jump), found=poses, windows=windows))
+    assert smooth.borders == [5]
+    assert smooth.summary["seam_score"] < 2 and seamed.summary["seam_score"] > 3
+
+
+def test_what_cannot_be_measured_is_said(clip, monkeypatch):
+    frames, poses, reference, still = clip
+    alone = evaluate(Inputs(again(frames)))
+    assert list(alone.summary) == ["flicker"]
+    assert any("No pose was looked for" in note for note in alone.notes)
+    nobody = replace(poses, scores=np.zeros_like(poses.scores))
+    lost = evaluate(Inputs(again(frames), wanted=nobody), Tools(Knows(nobody)))
+    assert any("No pose was found in the result" in note for note in lost.notes)
+    assert any("down to the hips" in note for note in lost.notes)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    without = evaluate(Inputs(again(frames), again(frames), found=poses))
+    assert "ssim" not in without.summary
+    assert any("pip install scikit-image" in note for note in without.notes)
+
+
+def test_clips_of_different_length_and_size(clip):
+    frames, poses, *_ = clip
+    small = [frame[::2, ::2] for frame in frames]
+    shorter = evaluate(Inputs(again(frames), again(small[:5]), wanted=poses, found=poses))
+    assert shorter.frames == 5 and all(len(s) == 5 for s in shorter.series.values())
+    assert any("ends after 5" in note for note in shorter.notes)
+    assert any("64 x 96" in note and "128 x 192" in note for note in shorter.notes)
+    longer = evaluate(Inputs(again(frames[:4]), again(frames), wanted=poses[:3], found=poses[:4]))
+    assert any("goes on after the 4" in note for note in longer.notes)
+    assert any("3 poses for 4 frames" in note for note in longer.notes)
+    assert np.isnan(longer.series["joints_5"][3]) and longer.series["joints_5"][2] == 100
+
+
+def test_poses_of_another_canvas_are_stretched_to_the_result(clip):
+    frames, poses, *_ = clip
+    wide = replace(poses, points=poses.points * (4, 2), canvas=(4 * CANVAS[0], 2 * CANVAS[1]))
+    assert evaluate(Inputs(again(frames), wanted=wide, found=poses)).summary["joints_5"] == 100
+
+
+def test_frames_are_let_go(clip):
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def stream():
+        nonlocal most
+        for _ in range(40):
+            frame = np.zeros((48, 32, 3), np.uint8)
+            alive.append(weakref.ref(frame))
+            most = max(most, sum(ref() is not None for ref in alive))
+            yield frame
+
+    evaluate(Inputs(stream, stream))
+    assert most <= 8
+
+
+def test_no_frames_is_an_error():
+    with pytest.raises(ValueError, match="no frames"):
+        evaluate(Inputs(again([])))
+
+
+def test_embeddings_and_features(clip, tmp_path):
+    frames, poses, reference, _ = clip
+    tools = Tools(embed=clip_embedding(checkpoints.CLIP))
+    own = evaluate(Inputs(again([reference] * 4), reference=reference, found=poses[:4]), tools)
+    np.testing.assert_allclose(own.series["embedding_similarity"], 1, atol=1e-5)
+    assert own.summary["similarity_drop"] == pytest.approx(0, abs=1e-6)
+    tools = Tools(features=FeatureNetwork(mean_network(tmp_path / "mean.onnx", ["n", 3, 32, 32])))
+    same = evaluate(Inputs(again(frames), again(frames)), tools)
+    far = evaluate(Inputs(again([frame // 2 for frame in frames]), again(frames)), tools)
+    assert same.summary["frechet"] == pytest.approx(0, abs=1e-6) and far.summary["frechet"] > 0.1
+    few = evaluate(Inputs(again(frames[:3]), again(frames[:3])), tools)
+    assert any("3 samples of 3 features" in note for note in few.notes)
+
+
+# ---- numbers as files, thresholds, the command -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        ("psnr>=23", ""),
+        ("psnr > 24.0", "psnr>24 does not hold: psnr is 24."),
+        ("flicker<=2", "flicker<=2 does not hold: flicker is 3.5."),
+        ("psnr_drop<1.5", "cannot be told"),
+    ],
+)
+def test_thresholds(text, failure):
+    assert failure in Threshold.parse(text).failure({"psnr": 24.0, "flicker": 3.5})
+    assert bool(failure) == bool(Threshold.parse(text).failure({"psnr": 24.0, "flicker": 3.5}))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("psnr", "like psnr>=23"),
+        ("psnr>=x", "like psnr>=23"),
+        ("psnr>=1e", "like psnr>=23"),
+        ("beauty>1", "no measure 'beauty'"),
+    ],
+)
+def test_thresholds_that_are_none(text, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Threshold.parse(text)
+
+
+def test_files(tmp_path):
+    series = {"flicker": np.array([np.nan, 1.0, 3.0, np.nan, 2.0]), "psnr": np.full(5, 20.5)}
+    scores = Scores(5, series, {"seam_score": 1.25, "frechet": float("nan")}, [2], ["A note."])
+    files = scores_module.write(scores, tmp_path / "new", {"failures": []})
+    rows = list(csv.reader(files["csv"].open(encoding="utf-8")))
+    assert rows[0] == ["frame", "psnr", "flicker"] and rows[1] == ["0", "20.5", ""] and len(rows) == 6
+    content = json.loads(files["json"].read_text(encoding="utf-8"))
+    assert content["summary"] == {"psnr": 20.5, "flicker": 2.0, "seam_score": 1.25}
+    assert content["series"]["flicker"] == [None, 1.0, 3.0, None, 2.0]
+    assert (content["notes"], content["borders"], content["failures"]) == (["A note."], [2], [])
+    assert "A note." in scores.text() and "seam_score" in scores.text()
+
+
+def test_plot_has_a_panel_for_every_series_and_marks_borders():
+    flat = Scores(6, {"psnr": np.arange(6.0), "ssim": np.full(6, np.nan), "flicker": np.ones(6)})
+    marked = replace(flat, borders=[2])
+    height, width = scores_module.PANEL[::-1]
+    assert scores_module.plot(flat).shape == (2 * height, width, 3)
+    assert (scores_module.plot(flat) != scores_module.plot(marked)).any()
+    assert scores_module.plot(Scores(0)).shape == (height, width, 3)
+
+
+def test_every_measure_is_explained():
+    for measure in MEASURES.values():
+        assert measure.better in ("higher", "lower", "") and measure.says
+    guide = (checkpoints.FOLDER.parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert [name for name in MEASURES if f"`{name}`" not in guide] == []
+
+
+@pytest.fixture(scope="module")
+def files(clip, tmp_path_factory):
+    """Files of the clip: (result, truth, poses)."""
+    frames, poses, *_ = clip
+    folder = tmp_path_factory.mktemp("clip")
+    write_video(frames, folder / "truth.mp4", 12)
+    write_video([np.roll(frame, 2, axis=1) for frame in frames], folder / "result.mp4", 12)
+    save_poses(poses, folder / "poses.npz")
+    return folder
+
+
+def test_command(files, tmp_path, capsys):
+    command = ["evaluate", str(files / "result.mp4"), "--truth", str(files / "truth.mp4"), "--no-find-poses"]
+    command += ["--driving", str(files / "poses.npz"), "--windows", "6", "2", "--output", str(tmp_path)]
+    assert main([*command, "--require", "psnr>=10", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["frames"] == FRAMES and 10 < found["summary"]["psnr"] < 40 and not found["failures"]
+    assert "seam_score" in found["summary"] and "background_ratio" in found["summary"]
+    assert {file.name for file in tmp_path.iterdir()} == {"quality.csv", "quality.json", "quality.png"}
+    assert main([*command, "--require", "psnr>=90", "--require", "flicker<=200"]) == 3
+    shown = capsys.readouterr().out
+    assert "psnr>=90 does not hold" in shown and "flicker<=200" not in shown
+
+
+def test_command_tells_errors_in_a_sentence(files, capsys):
+    result = str(files / "result.mp4")
+    assert main(["evaluate", result, "--require", "beauty>1"]) == 1
+    assert "no measure 'beauty'" in capsys.readouterr().err
+    assert main(["evaluate", result, "--no-find-poses", "--windows", "6", "2", "--segments", "6"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert main(["evaluate", str(files / "missing.mp4"), "--no-find-poses"]) == 1
+    assert "missing.mp4" in capsys.readouterr().err
