@@ -18,7 +18,7 @@ XDynaControlNet = io.Custom("XDUA_XDYNA_CONTROLNET")
 """X-Dyna's ControlNet for poses or for face maps."""
 
 XDynaConditions = io.Custom("XDUA_XDYNA_CONDITIONS")
-"""``nodes.xdyna.Told``: all that X-Dyna is told of a clip."""
+"""``nodes.xdyna.Scene``: all that X-Dyna is told of a clip."""
 
 Control = io.Custom("XDUA_CONTROL")
 """Everything but noise that a sampler needs: the conditions of one clip."""

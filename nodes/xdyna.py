@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..app import models
-from ..app.networks import demo_files
+from ..demo import checkpoints
 from ..video_core.images import Size
 from ..video_core.schedule import linear_schedule
+from ..video_core.vae import Posterior
 from ..xdyna_core import pipeline
 from ..xdyna_core.config import XDynaConfig
 from ..xdyna_core.controlnet import ControlNet
@@ -22,7 +22,6 @@ from ..xdyna_core.image_prompt import Resampler
 from ..xdyna_core.noise import draw, initial_latents
 from ..xdyna_core.sample import (
     PIXELS_PER_LATENT,
-    Conditions,
     Control,
     SampleSettings,
     Span,
@@ -51,6 +50,8 @@ CONTROLNET_PARAMETERS = 361_279_552
 CHANNELS = {"pose": 3, "face": 6}
 """Kind of a ControlNet -> the channels of its control pictures."""
 
+DEMO_CONTROLNETS = {"pose": checkpoints.XDYNA_POSE, "face": checkpoints.XDYNA_FACE}
+
 LOOPS = {"closed (as published)": True, "open": False}
 STRETCHES = {"to the clip's range (as published)": "clip", "none": "none"}
 ORDERS = {"per frame": "per_frame", "original": "original"}
@@ -75,30 +76,23 @@ class LoadedControl:
 
 
 @dataclass(frozen=True)
-class Told:
-    """All that X-Dyna is told of a clip; the reference is encoded when the seed is known.
+class Scene:
+    """All that X-Dyna is told of a clip; the reference's latents are drawn with the noise.
 
-    reference: uint8 RGB [h, w, 3]. size: (width, height) of the clip. context: [2, tokens, dim], uncond and
-    cond. controls: in the order of their nodes. managed: the loaders of the controls' networks.
+    posterior: of the reference's latents. size: (width, height) in pixels. vae: in whose units latents come
+    and go. managed: the loaders of the controls' networks.
     """
 
-    reference: np.ndarray
+    told: pipeline.Told
+    posterior: Posterior
     size: Size
     vae: encoders.Encoder
-    context: Tensor
-    controls: tuple[Control, ...] = ()
     managed: tuple[host.Managed, ...] = ()
-    adapter: Span = Span()
-    image_prompt: Span = Span()
 
-    def under(self, control: Control, managed: host.Managed) -> Told:
+    def under(self, control: Control, managed: host.Managed) -> Scene:
         """The same with one control more."""
-        return replace(self, controls=(*self.controls, control), managed=(*self.managed, managed))
-
-    def conditions(self, reference: Tensor, guided: bool) -> Conditions:
-        """As the sampler knows them. reference: its latents [1, c, 1, h, w]."""
-        context = self.context if guided else self.context[1:]
-        return Conditions(reference, context, self.controls, self.adapter, self.image_prompt)
+        told = replace(self.told, controls=(*self.told.controls, control))
+        return replace(self, told=told, managed=(*self.managed, managed))
 
 
 # ---- loaders -------------------------------------------------------------------------------------------
@@ -219,7 +213,7 @@ class LoadXDynaControlNet(io.ComfyNode):
 
         channels = _chosen(CHANNELS, kind, "kind")
         demo = controlnet == paths.DEMO
-        path = demo_files("xdyna").parts[kind] if demo else _located(controlnet, CONTROLNETS)
+        path = DEMO_CONTROLNETS[kind] if demo else _located(controlnet, CONTROLNETS)
         dtype = host.dtype(precision, 0 if demo else CONTROLNET_PARAMETERS)
         network = load_controlnet(path, channels, dtype)
         return io.NodeOutput(LoadedControl(network, host.Managed(network)))
@@ -339,13 +333,15 @@ class XDynaConditioning(io.ComfyNode):
         width: int,
         height: int,
     ) -> io.NodeOutput:
-        pipeline.check_size((width, height))
-        vision, picture = encoders.vision_of(clip_vision), next(images.to_uint8(reference))
-        placed = host.together(xdyna.managed, *vision.managed)
-        tokens = pipeline.image_tokens(vision.network, xdyna.resampler, picture, placed)
-        text = [encoders.text_of(positive, "positive"), encoders.text_of(negative, "negative")]
-        told = pipeline.branches(*text, *tokens)
-        return io.NodeOutput(Told(picture, (width, height), encoders.vae_of(vae), told))
+        size = width, height
+        pipeline.check_size(size)
+        vae, vision = encoders.vae_of(vae), encoders.vision_of(clip_vision)
+        text, no = encoders.text_of(positive, "positive"), encoders.text_of(negative, "negative")
+        networks = pipeline.Models(xdyna.unet, vae.network, vision.network, xdyna.resampler, no)
+        placed = host.together(xdyna.managed, *vae.managed, *vision.managed)
+        encoded = pipeline.encode(networks, next(images.to_uint8(reference)), size, placed)
+        told = pipeline.Told(pipeline.branches(text, no, encoded.image, encoded.blank))
+        return io.NodeOutput(Scene(told, encoded.posterior, size, vae))
 
 
 class ApplyPoseControl(io.ComfyNode):
@@ -378,7 +374,7 @@ class ApplyPoseControl(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        conditions: Told,
+        conditions: Scene,
         controlnet: LoadedControl,
         poses: Tensor,
         strength: float,
@@ -428,7 +424,7 @@ class ApplyFaceControl(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        conditions: Told,
+        conditions: Scene,
         controlnet: LoadedControl,
         local: Tensor,
         whole: Tensor,
@@ -475,7 +471,7 @@ class XDynaStrengths(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        conditions: Told,
+        conditions: Scene,
         adapter_strength: float,
         adapter_start_percent: float,
         adapter_end_percent: float,
@@ -483,15 +479,10 @@ class XDynaStrengths(io.ComfyNode):
         image_prompt_start_percent: float,
         image_prompt_end_percent: float,
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            replace(
-                conditions,
-                adapter=Span(adapter_strength, adapter_start_percent, adapter_end_percent),
-                image_prompt=Span(
-                    image_prompt_strength, image_prompt_start_percent, image_prompt_end_percent
-                ),
-            )
-        )
+        adapter = Span(adapter_strength, adapter_start_percent, adapter_end_percent)
+        tokens = Span(image_prompt_strength, image_prompt_start_percent, image_prompt_end_percent)
+        told = replace(conditions.told, adapter=adapter, image_prompt=tokens)
+        return io.NodeOutput(replace(conditions, told=told))
 
 
 # ---- the sampler ---------------------------------------------------------------------------------------
@@ -563,7 +554,7 @@ class XDynaSampler(io.ComfyNode):
     def execute(
         cls,
         xdyna: Loaded,
-        conditions: Told,
+        conditions: Scene,
         seed: int,
         steps: int,
         guidance: float,
@@ -595,49 +586,38 @@ class XDynaSampler(io.ComfyNode):
 
 def _sampled(
     xdyna: Loaded,
-    told: Told,
+    scene: Scene,
     settings: SampleSettings,
     seed: int,
     order: str,
     latent: Any,
     context_options: Any,
 ) -> dict[str, Tensor]:
-    """LATENT of a clip: ``pipeline.animate`` after its first stage and without its last."""
+    """LATENT of a clip: ``pipeline.animate`` between its first stages and its last."""
     windows = None if context_options is None else context.read(context_options)
     settings = settings if windows is None else _windowed(settings, windows)
     given = None if latent is None else images.samples_of(latent)
-    shape = _shape(xdyna.unet.config, told, given)
-    timesteps = settings.timesteps()
+    shape = _shape(xdyna.unet.config, scene, given)
+    timesteps, units = settings.timesteps(), scene.vae.network
     draws = draw(seed, shape, len(timesteps), order, window=settings.window)
     if windows is not None and not windows.moving:
         draws = replace(draws, offsets=(0,) * len(timesteps))
-
-    vae, placed = told.vae.network, host.together(*told.vae.managed)
-    reference = pipeline.reference_latents(vae, told.reference, told.size, draws.posterior, placed)
-    start = None if given is None or not given.any() else vae.to_sampler(given)
-    begun = initial_latents(reference, draws, linear_schedule(), timesteps[0], start)
+    reference = scene.posterior.latents(draws.posterior)
+    start = None if given is None or not given.any() else units.to_sampler(given)
+    noise = initial_latents(reference, draws, linear_schedule(), timesteps[0], start)
 
     bar = host.SamplerProgress(len(timesteps))
     working = working_bytes(xdyna.unet, *shape[2:], shape[1], settings)
-    placed = host.together(xdyna.managed, *told.managed, working=working)
-    conditions = told.conditions(reference, settings.guided)
-    [clip] = pipeline.denoise(
-        xdyna.unet,
-        conditions,
-        begun,
-        draws.offsets,
-        settings,
-        placed,
-        on_step=bar.on_step,
-        on_window=bar.on_window,
-    )
-    return images.latent_of(vae.from_sampler(clip.cpu()))
+    placed = host.together(xdyna.managed, *scene.managed, working=working)
+    run = xdyna.unet, scene.told, reference, noise, draws.offsets, settings, placed
+    [clip] = pipeline.denoise(*run, on_step=bar.on_step, on_window=bar.on_window)
+    return images.latent_of(units.from_sampler(clip.cpu()))
 
 
-def _shape(config: XDynaConfig, told: Told, given: Tensor | None) -> tuple[int, int, int, int]:
+def _shape(config: XDynaConfig, scene: Scene, given: Tensor | None) -> tuple[int, int, int, int]:
     """(c, F, h, w) of the latents; ValueError where nothing says how many frames, or two say different."""
-    width, height = (side // PIXELS_PER_LATENT for side in told.size)
-    lengths = [len(control.images) for control in told.controls]
+    width, height = (side // PIXELS_PER_LATENT for side in scene.size)
+    lengths = [len(control.images) for control in scene.told.controls]
     lengths += [] if given is None else [len(given)]
     if not lengths:
         raise ValueError(
@@ -652,7 +632,7 @@ def _shape(config: XDynaConfig, told: Told, given: Tensor | None) -> tuple[int, 
     if given is not None and tuple(given.shape[2:]) != (height, width):
         raise ValueError(
             f"latent: frames of {given.shape[3] * PIXELS_PER_LATENT} x {given.shape[2] * PIXELS_PER_LATENT} "
-            f"were given, and the conditions are of {told.size[0]} x {told.size[1]}; give both one size."
+            f"were given, and the conditions are of {scene.size[0]} x {scene.size[1]}; give both one size."
         )
     return config.in_channels, lengths[0], height, width
 
@@ -801,8 +781,7 @@ def _of_kind(loaded: LoadedControl, kind: str) -> ControlNet:
 def _unet_files(unet: str, base: str, motion_module: str, ip_adapter: str) -> tuple[list[Path], Path, int]:
     """Files of the UNet, later ones over earlier ones; the Resampler's file; the UNet's parameters."""
     if unet == paths.DEMO:
-        files = demo_files("xdyna")
-        return list(files.unet), files.parts["image-prompt"], 0
+        return [checkpoints.XDYNA], checkpoints.XDYNA_RESAMPLER, 0
     if ip_adapter == NONE:
         raise ValueError(
             "ip_adapter: choose ip-adapter-plus_sd15, which turns the reference picture into tokens; it is "

@@ -23,7 +23,7 @@ from ..video_core.noise import Order
 from ..video_core.placement import Placed, running_on
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import linear_schedule
-from ..video_core.vae import Vae, decode
+from ..video_core.vae import Posterior, Vae, decode
 from .controlnet import ControlNet
 from .face import FaceMaps
 from .frames import Stretch, control_images, face_control, fit_pose, fit_reference
@@ -99,12 +99,31 @@ class Encoded:
     """The reference as the networks see it.
 
     image: [1, image tokens, context_dim], tokens of the picture. blank: the same of CLIP's zero picture.
-    latents: [1, c, 1, h, w] in sampler units.
+    posterior: of its latents [1, c, h, w].
     """
 
     image: Tensor
     blank: Tensor
-    latents: Tensor
+    posterior: Posterior
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the networks are told of a clip, all but the reference's latents, which come with the noise.
+
+    context: [2, text + image tokens, context_dim], the branches (uncond, cond) of guidance.
+    controls, adapter, image_prompt: see ``Conditions``.
+    """
+
+    context: Tensor
+    controls: tuple[Control, ...] = ()
+    adapter: Span = Span()
+    image_prompt: Span = Span()
+
+    def conditions(self, reference: Tensor, guided: bool) -> Conditions:
+        """Both branches, or cond alone. reference: latents [1, c, 1, h, w] in sampler units."""
+        context = self.context if guided else self.context[1:]
+        return Conditions(reference, context, self.controls, self.adapter, self.image_prompt)
 
 
 def animate(
@@ -130,12 +149,14 @@ def animate(
     timesteps = settings.sampling.timesteps()
     draws = draw(settings.seed, shape, len(timesteps), settings.order, window=settings.sampling.window)
 
-    encoded = encode(models, inputs.reference, settings.size, draws.posterior, placed)
+    encoded = encode(models, inputs.reference, settings.size, placed)
     told = conditions(models, encoded, inputs, settings)
-    noise = initial_latents(encoded.latents, draws, linear_schedule(), timesteps[0])
+    # K (quirk 20): the posterior is sampled, not its mean taken.
+    reference = encoded.posterior.latents(draws.posterior)
+    noise = initial_latents(reference, draws, linear_schedule(), timesteps[0])
 
     callbacks = {"on_step": on_step, "on_window": on_window}
-    clip = denoise(models.unet, told, noise, draws.offsets, settings.sampling, placed, **callbacks)
+    clip = denoise(models.unet, told, reference, noise, draws.offsets, settings.sampling, placed, **callbacks)
     return chain.from_iterable(map(partial(decode, models.vae, placed), clip))
 
 
@@ -164,22 +185,13 @@ def check_size(size: Size) -> None:
     check_sides(size, PIXELS_PER_LATENT, "X-Dyna")
 
 
-def encode(models: Models, reference: np.ndarray, size: Size, posterior: Tensor, placed: Placed) -> Encoded:
-    """The reference through CLIP, Resampler and autoencoder (X-Dyna spec 1). posterior: [1, c, h, w]."""
+def encode(models: Models, reference: np.ndarray, size: Size, placed: Placed) -> Encoded:
+    """The reference through CLIP, Resampler and autoencoder (X-Dyna spec 1)."""
     image, blank = image_tokens(models.clip, models.resampler, reference, placed)
-    return Encoded(image, blank, reference_latents(models.vae, reference, size, posterior, placed))
-
-
-def reference_latents(
-    vae: Vae, reference: np.ndarray, size: Size, posterior: Tensor, placed: Placed
-) -> Tensor:
-    """The reference at the clip's size, [1, c, 1, h, w] in sampler units.
-
-    posterior: [1, c, h, w], standard normal. K (quirk 20): the posterior is sampled, not its mean taken.
-    """
     picture = unit([fit_reference(reference, size)])
-    with placed(vae) as device:
-        return vae.encode(picture, noise=posterior, device=device)
+    with placed(models.vae) as device:
+        posterior = models.vae.encode_posterior(picture, device=device)
+    return Encoded(image, blank, posterior)
 
 
 @torch.no_grad()
@@ -205,8 +217,8 @@ def image_tokens(
     return image, blank
 
 
-def conditions(models: Models, encoded: Encoded, inputs: Inputs, settings: Settings) -> Conditions:
-    """What the branches (uncond, cond), or (cond,), are told, once for the whole clip (X-Dyna spec 1, 6).
+def conditions(models: Models, encoded: Encoded, inputs: Inputs, settings: Settings) -> Told:
+    """What the branches are told, once for the whole clip (X-Dyna spec 1, 6).
 
     K (quirk 2, 4): the branches differ in text and image tokens only, not in reference or controls.
     """
@@ -221,13 +233,7 @@ def conditions(models: Models, encoded: Encoded, inputs: Inputs, settings: Setti
     if models.face is not None and inputs.faces is not None:
         maps = (inputs.faces.local, inputs.faces.whole)
         controls.append(faces_control(models.face, *maps, settings.size, settings.face, settings.stretch))
-    return Conditions(
-        encoded.latents,
-        context if settings.sampling.guided else context[1:],
-        tuple(controls),
-        settings.adapter,
-        settings.image_prompt,
-    )
+    return Told(context, tuple(controls), settings.adapter, settings.image_prompt)
 
 
 def branches(text: Tensor, negative: Tensor, image: Tensor, blank: Tensor) -> Tensor:
@@ -259,7 +265,8 @@ def faces_control(
 
 def denoise(
     unet: XDynaUNet,
-    told: Conditions,
+    told: Told,
+    reference: Tensor,
     noise: Tensor,
     offsets: Sequence[int],
     settings: SampleSettings,
@@ -270,16 +277,18 @@ def denoise(
 ) -> Iterator[Tensor]:
     """Latents [1, c, F, h, w] in sampler units, the whole clip at once, of ``initial_latents``.
 
-    offsets: of the windows, one per step (``ClipDraws.offsets``).
+    reference: latents [1, c, 1, h, w] in sampler units. offsets: of the windows, one per step
+    (``ClipDraws.offsets``).
     """
-    told.check(*noise.shape[2:])
+    given = told.conditions(reference, settings.guided)
+    given.check(*noise.shape[2:])
     with ExitStack() as residency, torch.no_grad():
         device = residency.enter_context(placed(unet))
         for control in told.controls:
             if control.span.strength > 0:
                 residency.enter_context(placed(control.network))
         clip = sample_clip(
-            branch_denoiser(unet, told.to(device), settings.timesteps(), together=settings.together),
+            branch_denoiser(unet, given.to(device), settings.timesteps(), together=settings.together),
             noise.to(device),
             settings,
             offsets,
