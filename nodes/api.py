@@ -8,9 +8,9 @@ that would cost the whole pack.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 try:
     from comfy_api.v0_0_2 import ComfyExtension, Input, InputImpl, Types, io, ui
@@ -25,11 +25,14 @@ __all__ = [
     "InputImpl",
     "Types",
     "advanced",
+    "chosen",
     "io",
     "schema",
     "seed",
     "ui",
 ]
+
+T = TypeVar("T")
 
 PREFIX = "XDUA_"
 CATEGORY = "X-Dyna + UniAnimate"
@@ -82,6 +85,13 @@ def advanced(kind: Callable[..., io.Input], name: str, **options: Any) -> io.Inp
 def seed(tooltip: str) -> io.Input:
     """The seed widget. It saves two values: the number, and what happens to it after a run."""
     return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, tooltip=tooltip)
+
+
+def chosen(table: Mapping[str, T], choice: str, what: str) -> T:
+    """What a list's entry stands for; ValueError for others, which 0.3.64 lets through."""
+    if choice not in table:
+        raise ValueError(f"{what}: there is no {choice!r}; choose one of {', '.join(table)}.")
+    return table[choice]
 
 
 def _known(call: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:

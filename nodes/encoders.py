@@ -105,7 +105,7 @@ class OurClip:
         """int64 [1, length]; weights such as (word:1.2) are not read."""
         from ..video_core.tokenizer import tokenize
 
-        return tokenize(text, self.text.config)
+        return tokenize(text, self.text.config, [host.vocabulary()])
 
     def encode_from_tokens(
         self, tokens: Tensor, return_pooled: bool | str = False, return_dict: bool = False
@@ -250,3 +250,13 @@ def text_of(conditioning: Sequence[Sequence[Any]], what: str) -> Tensor:
             "Conditioning (Concat), or write them into one text."
         )
     return conditioning[0][0].float().cpu()
+
+
+def empty_text(clip: Any, layer: int) -> Tensor:
+    """Features float32 [1, 77, dim] of the empty text from a CLIP, ours or core's.
+
+    layer: where encoding stops, as core counts, whatever the CLIP is set to: -2 for UniAnimate (spec 2.2).
+    """
+    clip = clip.clone()
+    clip.clip_layer(layer)
+    return clip.encode_from_tokens(clip.tokenize("")).float().cpu()

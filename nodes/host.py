@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import comfy.latent_formats
@@ -108,7 +109,9 @@ def together(*managed: Managed, working: int = 0) -> Placed:
         if isinstance(network, PlacedByCore):
             yield output_device()
             return
-        check = network.register_forward_pre_hook(lambda *_: check_cancelled())
+        # Its parts too: not every pass of a network goes through its ``forward``.
+        parts = (network, *network.children())
+        checks = [part.register_forward_pre_hook(lambda *_: check_cancelled()) for part in parts]
         open_blocks.append(network)
         try:
             mm.load_models_gpu([patchers[one] for one in open_blocks], memory_required=working)
@@ -117,7 +120,8 @@ def together(*managed: Managed, working: int = 0) -> Placed:
             yield patchers[network].load_device
         finally:
             open_blocks.remove(network)
-            check.remove()
+            for check in checks:
+                check.remove()
             mm.soft_empty_cache()
 
     return block
@@ -134,6 +138,11 @@ def core_vision(clip_vision: Any, pixels: Tensor) -> tuple[Tensor, ...]:
     """
     mm.load_models_gpu([clip_vision.patcher])
     return clip_vision.model(pixel_values=pixels.to(clip_vision.load_device), intermediate_output=-2)
+
+
+def vocabulary() -> Path:
+    """The folder of CLIP's vocabulary that ComfyUI brings along."""
+    return Path(comfy.utils.__file__).parent / "sd1_tokenizer"
 
 
 def check_cancelled() -> None:

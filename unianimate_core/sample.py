@@ -54,11 +54,16 @@ class SampleSettings:
         if self.guidance is not None and not 0 <= self.guidance < float("inf"):
             raise ValueError(f"Guidance is a number from 0 up, or None; {self.guidance} was given.")
 
+    def timesteps(self, begin: int | None = None, train_steps: int = 1000) -> list[int]:
+        """The timesteps of a run, descending; begin: only those from there on."""
+        every = strided_timesteps(self.steps, train_steps)
+        return [t for t in every if begin is None or t <= begin]
+
     def timestep_of(self, strength: float) -> int:
         """The timestep at which this last share of the steps begins; it holds one step at least."""
         if not 0 < strength <= 1:
             raise ValueError(f"The strength of a run lies above 0 and at most at 1; {strength} was given.")
-        timesteps = strided_timesteps(self.steps)
+        timesteps = self.timesteps()
         return timesteps[-max(1, round(len(timesteps) * strength))]
 
     def parts(self, frames: int) -> list[range]:
@@ -114,8 +119,7 @@ def sample_clip(
     if settings.guided:
         predict = guided(predict, settings.guidance)
     schedule = schedule or zero_terminal_snr_schedule()
-    timesteps = strided_timesteps(settings.steps, schedule.train_steps)
-    timesteps = [t for t in timesteps if begin is None or t <= begin]
+    timesteps = settings.timesteps(begin, schedule.train_steps)
     return sample(predict, noise, schedule, timesteps, on_step=on_step)
 
 
