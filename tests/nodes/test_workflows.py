@@ -13,6 +13,9 @@ from ..fakes import workflow
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 TITLE = 30
+STEPS = 2
+"""Of the samplers, here: the graph is what is tested, not the picture."""
+
 GROUPS = {"Inputs", "Pose", "Model", "Sampling", "Output"}
 
 
@@ -31,7 +34,11 @@ def test_there_are_workflows():
 
 
 def test_it_runs_to_its_end(comfy, shipped):
-    run = comfy.executor().run(workflow.to_prompt(shipped, comfy.classes))
+    prompt = workflow.to_prompt(shipped, comfy.classes)
+    for node in prompt.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = STEPS
+    run = comfy.executor().run(prompt)
     assert run.ui, "nothing was shown"
 
 
