@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -37,8 +38,22 @@ def folder() -> Path:
 
 
 def files(system: str, pattern: str) -> list[str]:
-    """Names (no suffix) of the golden files of a system that match, e.g. ``pipeline_*``."""
-    return sorted(p.stem for p in (folder() / system).glob(f"{pattern}.json"))
+    """Names (no suffix) of the golden files of a system that match, e.g. ``pipeline_*``.
+
+    A file whose weights stand in another one that the folder lacks is left out (``missing_weights``).
+    """
+    stems = sorted(p.stem for p in (folder() / system).glob(f"{pattern}.json"))
+    return [stem for stem in stems if not missing_weights(system, stem)]
+
+
+def missing_weights(system: str, name: str) -> list[str]:
+    """The files of weights that a golden file names and the folder lacks."""
+    meta = Golden(system, name).meta
+    named = [*meta.get("weights_files", []), *filter(None, [meta.get("weights_file")])]
+    if re.match(r"\w+\.safetensors\b", text := str(meta.get("weights"))):
+        named.append(text)
+    stems = [text.partition(".safetensors")[0] for text in named]
+    return [stem for stem in stems if not (folder() / system / f"{stem}.safetensors").is_file()]
 
 
 def holding(system: str, pattern: str, *tensors: str) -> list[str]:
