@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import arguments as options
-from . import state
+from . import benchmark, state
 from .arguments import Group, Option, UsageError, option
 from .evaluate_files import LEARNED, MADE_IN, OWN, THRESHOLD_MISSED, evaluate_files
 from .jobs import Job, Ledger, key_of_job, read_jobs
@@ -47,6 +47,11 @@ def show(args: argparse.Namespace, result: Mapping[str, Any], lines: Sequence[st
     print(json.dumps(result, indent=1, default=str) if args.json else "\n".join(lines))
 
 
+def show_run(args: argparse.Namespace, result: Result) -> None:
+    """What one run left, and how the poses were aligned for it."""
+    show(args, asdict(result), [*filter(None, [result.report]), *result.lines()])
+
+
 def pose_cache(args: argparse.Namespace) -> state.PoseCache | None:
     """The pose cache, unless it is switched off."""
     return state.PoseCache.at(state.place()) if args.cache else None
@@ -76,7 +81,8 @@ def run_demo(args: argparse.Namespace) -> None:
             target = target.with_name(f"{target.stem}_{system}{target.suffix}")
         results[system] = session.run(demo.request(system, source, output, **chosen), target)
     lines = [line for result in results.values() for line in result.lines()]
-    show(args, {name: asdict(result) for name, result in results.items()}, [*lines, demo.note()])
+    found = {name: asdict(result) for name, result in results.items()}
+    show(args, {**found, "note": demo.note()}, [*lines, demo.note()])
 
 
 def run_pose(args: argparse.Namespace) -> None:
@@ -151,8 +157,7 @@ def run_animate(args: argparse.Namespace) -> None:
     source = options.source_of(args)
     request = options.request_of(args, args.model, source)
     target = target_of(args.output, f"{Job(source).stem}_{args.model}", request.output)
-    result = session_of(args).run(request, target)
-    show(args, asdict(result), result.lines())
+    show_run(args, session_of(args).run(request, target))
 
 
 def run_jobs(args: argparse.Namespace) -> None:
@@ -193,8 +198,7 @@ def run_compare(args: argparse.Namespace) -> None:
     source = options.source_of(args)
     requests = [options.request_of(args, system, source) for system in ("unianimate", "xdyna")]
     target = target_of(args.output, f"{Job(source).stem}_compare", requests[0].output)
-    result = compare(session_of(args), requests, target)
-    show(args, asdict(result), result.lines())
+    show_run(args, compare(session_of(args), requests, target))
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -205,6 +209,16 @@ def run_evaluate(args: argparse.Namespace) -> int:
     written = [f"Written: {', '.join(map(str, outcome.files.values()))}"] if outcome.files else []
     show(args, found, [outcome.scores.text(), *outcome.failures, *written])
     return THRESHOLD_MISSED if outcome.failures else 0
+
+
+def run_benchmark(args: argparse.Namespace) -> int:
+    """The demo's numbers; ``THRESHOLD_MISSED`` where its bar is to be checked and is missed."""
+    with bar("clips") as at:
+        table = benchmark.run(benchmark.benchmark_of(args), at)
+    if args.output is not None:
+        benchmark.write(table, args.output)
+    show(args, table.as_dict(), [table.text()])
+    return THRESHOLD_MISSED if args.check and table.misses() else 0
 
 
 def run_convert(args: argparse.Namespace) -> None:
@@ -314,6 +328,12 @@ COMMANDS = (
         run_evaluate,
         own=OWN,
         groups=(MADE_IN, LEARNED, options.POSES),
+    ),
+    Command(
+        "benchmark",
+        "the embedded weights on drawn figures that no training has seen, beside the trivial answer",
+        run_benchmark,
+        own=benchmark.OWN,
     ),
     Command(
         "convert",

@@ -16,6 +16,9 @@ LEDGER = "finished_jobs.json"
 UNIANIMATE_LIST = "test_list_path"
 """The key of UniAnimate's YAML under which its jobs stand (UniAnimate spec 1)."""
 
+UNNAMED = {"model", "prompt", "negative"}
+"""Settings that do not stand in a file's name: every name ends in the model, and texts are long."""
+
 OWN_FIELDS = {"reference", "driving", "reference_pose", "face_video", "drawn"}
 
 
@@ -30,7 +33,7 @@ class Job:
     def stem(self) -> str:
         """The output's name without suffix: reference and driving name, then what keeps it apart."""
         parts = [_plain(self.source.reference.stem), _plain(self.source.driving.stem)]
-        parts += [f"{k}-{_plain(str(v))}" for k, v in sorted(self.settings.items()) if k != "prompt"]
+        parts += [f"{k}-{_plain(str(v))}" for k, v in sorted(self.settings.items()) if k not in UNNAMED]
         return "_".join(p for p in parts if p)
 
 

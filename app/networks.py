@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,11 +109,11 @@ def default_folders() -> tuple[Path, ...]:
     return tuple(folder for folder in (*found, Path("models")) if folder.is_dir())
 
 
-def places(folders: Iterable[Path]) -> list[Path]:
+def places(folders: Sequence[Path]) -> list[Path]:
     """Everywhere that model files are looked for, given models folders."""
-    inside = [place for folder in folders for place in (folder, *(folder / name for name in PLACES))]
+    inside = [place for folder in folders for place in (folder, *(models.below(folder, n) for n in PLACES))]
     packs = models.neighbours(folder.absolute().parent / "custom_nodes" for folder in folders)
-    return [place for place in inside if place.is_dir()] + packs
+    return [place for place in inside if place is not None and place.is_dir()] + packs
 
 
 # ---- finding -------------------------------------------------------------------------------------------

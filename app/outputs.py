@@ -46,9 +46,8 @@ class Result:
     report: str
 
     def lines(self) -> list[str]:
-        """The same for a person."""
-        report = [self.report] if self.report else []
-        return [*report, f"{self.frames} frames in {self.video}", f"Contact sheet: {self.sheet}"]
+        """The same for a person, the alignment left out."""
+        return [f"{self.frames} frames in {self.video}", f"Contact sheet: {self.sheet}"]
 
 
 def suffix_of(codec: str | None) -> str:
@@ -118,7 +117,8 @@ def save_clip(
     from ..video_core.video import write_video
 
     if count == 1 and target.suffix:
-        return save_picture(next(frames), target.with_suffix(".png"), output.overwrite)
+        picture = free_path(target.parent, target.stem, ".png", output.overwrite)
+        return save_picture(next(frames), picture, output.overwrite)
     rate = output.fps if output.fps is not None else fps or DEFAULT_FPS
     written = write_video(
         frames,

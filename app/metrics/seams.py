@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...video_core.windows import Windows
+if TYPE_CHECKING:
+    from ...video_core.windows import Windows
 
 FLOOR = 0.5
 """Grey levels added to both sides of the ratio: below that, change is rounding."""
