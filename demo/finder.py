@@ -26,6 +26,8 @@ J = Joint
 
 WORST = 90.0
 """Length of a difference of RGB values from which on two colours are simply different."""
+HOPELESS = 1.17
+"""Misfit at which a part scores 0. Noise and empty scenes are at 0.83 and more, so they stay below 0.3."""
 BESIDE_WEIGHT = 0.4
 """Weight of what lies beside a part against what lies on it."""
 
@@ -191,13 +193,14 @@ def _ranked(picture: _Picture, candidates: np.ndarray, parts: Sequence[str] = PA
 
 
 def _scores(misfit: Mapping[str, np.ndarray]) -> np.ndarray:
-    """float32 [134] in 0..1: how well the part that ends in a point fits."""
-    fit = {part: float(np.clip(1 - value[0], 0, 1)) for part, value in misfit.items()}
+    """float32 [134] in 0..1: how well the better of the parts that meet in a point fits."""
+    fit = {part: float(np.clip(1 - value[0] / HOPELESS, 0, 1)) for part, value in misfit.items()}
     scores = np.zeros(POINTS, np.float32)
     scores[[J.NECK, J.R_SHOULDER, J.L_SHOULDER, J.R_HIP, J.L_HIP]] = fit["torso"]
     scores[HEAD] = fit["head"]
     for part, limb in LIMBS.items():
-        scores[limb.end] = fit[part]
+        for joint in (limb.start, limb.end):
+            scores[joint] = max(scores[joint], fit[part])
     scores[J.L_BIG_TOE : J.L_HEEL + 1] = scores[J.L_ANKLE]
     scores[J.R_BIG_TOE : J.R_HEEL + 1] = scores[J.R_ANKLE]
     return scores

@@ -15,7 +15,6 @@ from xdyna_unianimate.app.metrics.learned import FeatureNetwork
 from xdyna_unianimate.app.scores import MEASURES, Scores, Threshold
 from xdyna_unianimate.demo import checkpoints, puppets
 from xdyna_unianimate.demo.data import CANVAS, HELD_OUT
-from xdyna_unianimate.demo.finder import PuppetFinder
 from xdyna_unianimate.pose_align.detector import Detection
 from xdyna_unianimate.pose_align.interchange import save_poses
 from xdyna_unianimate.pose_align.pose import PoseSequence
@@ -67,10 +66,12 @@ class Knows:
 def test_a_perfect_result(clip):
     frames, poses, reference, still = clip
     inputs = Inputs(again(frames), again(frames), reference, still, poses)
-    found = evaluate(inputs, Tools(PuppetFinder(PUPPET))).summary
+    found = evaluate(inputs, Tools(Knows(poses))).summary
     assert found["psnr"] == 100 and found["ssim"] == pytest.approx(1)
-    assert found["joints_5"] > 97 and found["joints_10"] > 98 and found["pose_error"] < 2
-    assert found["face_found"] == 100 and found["mouth_correlation"] > 0.8
+    assert found["joints_5"] == 100 and found["joints_10"] == 100 and found["pose_error"] == 0
+    assert found["face_found"] == 100 and found["face_agreement"] == pytest.approx(1)
+    for part in ("mouth", "turn", "tilt"):
+        assert found[f"{part}_correlation"] == pytest.approx(1)
     assert found["flicker_ratio"] == pytest.approx(1) and found["background_ratio"] == pytest.approx(1)
     assert found["clothing_error"] < 15 and found["reference_similarity"] > 0.8
     assert found["psnr_drop"] == 0 and found["background_energy"] > 0.01

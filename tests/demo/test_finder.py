@@ -28,9 +28,9 @@ def errors(puppet, found, points, canvas=CANVAS) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def found():
-    """(puppet, points, points found in the frame, and in the frame as soft as generated ones) of 12 clips."""
+    """(puppet, points, points found in the frame, and in the frame as soft as generated ones) of 8 clips."""
     rows = []
-    for seed in range(HELD_OUT, HELD_OUT + 12):
+    for seed in range(HELD_OUT, HELD_OUT + 8):
         puppet, picture, points = frame_of(seed, 7.0 * (seed - HELD_OUT))
         soft = cv2.GaussianBlur(picture, (0, 0), 1.2)
         [[sharp_find], [soft_find]] = PuppetFinder(puppet).detect([picture, soft])

@@ -1,0 +1,356 @@
+"""The demo's bar: held-out puppets animated with the embedded weights, measured beside the trivial answer.
+
+Rows are answers to the same task: true frames (which shows what the joint finder misses by itself), the
+autoencoder's round trip (what no network behind it can exceed), the reference copied into every frame (what
+a network that learnt nothing gives), and the systems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import arguments as options
+from .arguments import Option, option
+from .evaluate import Inputs, Tools, evaluate
+from .scores import MEASURES, RELATIONS
+
+if TYPE_CHECKING:
+    from ..demo.heldout import HeldOut
+    from .scores import Scores
+    from .systems import UniAnimate, XDyna
+
+Answer = Callable[["HeldOut"], Sequence[np.ndarray]]
+"""A task to frames uint8 RGB [H, W, 3], as many as the truth has."""
+
+OnClip = Callable[[int, int], None]
+"""(clips done, all clips); may raise to stop."""
+
+TRUE, CEILING, COPY, COPY_FIRST = "true frames", "autoencoder", "copy the reference", "copy the first frame"
+FIRST_FRAME, REFERENCE, XDYNA = "UniAnimate, first frame", "UniAnimate, reference", "X-Dyna"
+
+SHOWN = (
+    "psnr", "ssim", "joints_5", "joints_10", "pose_error", "clothing_error", "flicker", "background_ratio",
+    "mouth_correlation", "psnr_drop",
+)  # fmt: skip
+"""Columns of the table."""
+
+BAR = (
+    # rows, measure, condition
+    ((FIRST_FRAME,), "psnr", ">=", 23.0),
+    ((REFERENCE, XDYNA), "psnr", ">=", 22.0),
+    ((FIRST_FRAME, REFERENCE, XDYNA), "joints_5", ">=", 85.0),
+    ((FIRST_FRAME, REFERENCE, XDYNA), "joints_10", ">=", 93.0),
+    ((XDYNA,), "background_ratio", ">=", 0.5),
+    ((XDYNA,), "mouth_correlation", ">=", 0.7),
+    ((FIRST_FRAME, REFERENCE, XDYNA), "psnr_drop", "<=", 1.5),
+)
+
+OWN: tuple[Option, ...] = (
+    option("--clips", type=int, default=12, help="held-out clips"),
+    option("--frames", type=int, default=16, help="of each clip"),
+    option("--long", type=int, default=96, help="frames of a long clip, 0 for none"),
+    option("--long-clips", type=int, default=2),
+    option("--steps", type=int, default=20),
+    option("--guidance", type=float, default=1.5),
+    option("--seed", type=int, default=7),
+    option("--context-size", type=int, metavar="N", help="frames of a window"),
+    option("--context-overlap", type=int, metavar="N", help="frames that neighbouring windows share"),
+    option("--device", default="auto", help="auto, cuda, xpu, mps or cpu"),
+    option("-o", "--output", type=Path, metavar="DIR", help="folder for benchmark.json and benchmark.png"),
+    option("--check", action="store_true", help="exit code 3 where the bar is missed"),
+    options.JSON,
+)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is run. window, overlap: None is each system's own. device: a name of ``choose_device``."""
+
+    clips: int = 12
+    frames: int = 16
+    long: int = 96
+    long_clips: int = 2
+    steps: int = 20
+    guidance: float = 1.5
+    seed: int = 7
+    window: int | None = None
+    overlap: int | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or self.frames < 2 or self.long < 0 or self.long_clips < 0:
+            raise ValueError(
+                "A benchmark has at least 1 clip of at least 2 frames; "
+                f"{self.clips} of {self.frames} and {self.long_clips} of {self.long} were asked for."
+            )
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: answer -> measure -> mean over the clips. sheet: some clips, to be looked at.
+
+    seen: share in % of the joints that the finder sees in the true frames; the others are not asked for.
+    """
+
+    rows: Mapping[str, Mapping[str, float]]
+    seen: float
+    sheet: np.ndarray = field(repr=False)
+
+    def misses(self) -> list[str]:
+        """A sentence for every part of ``BAR`` that was measured and is missed."""
+        found = []
+        for rows, name, relation, value in BAR:
+            for row in rows:
+                number = self.rows.get(row, {}).get(name)
+                if number is not None and not RELATIONS[relation](number, value):
+                    found.append(f"{row}: {name} is {number:.3g}, the bar is {relation} {value:g}.")
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        rounded = {row: {k: round(v, 4) for k, v in numbers.items()} for row, numbers in self.rows.items()}
+        return {"rows": rounded, "joints_seen_in_truth": round(self.seen, 2), "misses": self.misses()}
+
+    def text(self) -> str:
+        """The table, and what of the bar is missed."""
+        names = [name for name in SHOWN if any(name in row for row in self.rows.values())]
+        lines = [" " * 24 + "".join(f"{name:>{_width(name)}}" for name in names)]
+        for row, numbers in self.rows.items():
+            cells = (
+                f"{numbers[name]:{_width(name)}.2f}" if name in numbers else " " * (_width(name) - 1) + "-"
+                for name in names
+            )
+            lines.append(f"{row:<24}" + "".join(cells))
+        units = ", ".join(f"{name} in {MEASURES[name].unit}" for name in names if MEASURES[name].unit)
+        lines += [
+            units,
+            f"The finder sees {self.seen:.1f} % of the joints of the true frames; these are asked for.",
+        ]
+        return "\n".join([*lines, *(self.misses() or ["The bar is met."])])
+
+
+def _width(name: str) -> int:
+    return max(len(name), 7) + 2
+
+
+def benchmark_of(args: argparse.Namespace) -> Benchmark:
+    """The benchmark that the options ask for."""
+    return Benchmark(
+        args.clips, args.frames, args.long, args.long_clips, args.steps, args.guidance, args.seed,
+        args.context_size, args.context_overlap, args.device,
+    )  # fmt: skip
+
+
+def run(benchmark: Benchmark, on_clip: OnClip | None = None) -> Table:
+    """All answers to all tasks. Takes minutes: a clip of every answer is measured by the joint finder."""
+    from ..demo.heldout import held_out
+
+    answers = Answers(benchmark)
+    sums, sheet = _Sums(), []
+    tasks = [(number, benchmark.frames, False) for number in range(benchmark.clips)]
+    tasks += [(number, benchmark.long, True) for number in range(benchmark.long_clips) if benchmark.long]
+    for done, (number, frames, long) in enumerate(tasks):
+        task = held_out(number, frames)
+        if long:
+            _measure_drop(task, answers, sums)
+        else:
+            made = _measure(task, answers, sums)
+            if len(sheet) < SHEET_CLIPS:
+                sheet.append(_sheet_row(task, made))
+        if on_clip is not None:
+            on_clip(done + 1, len(tasks))
+    return Table(sums.rows(), sums.seen, np.concatenate(sheet))
+
+
+def _measure(task: HeldOut, answers: Answers, sums: _Sums) -> dict[str, Sequence[np.ndarray]]:
+    """Add the numbers of a short clip; returns what every answer made of it."""
+    from ..demo.finder import PuppetFinder
+    from .poses import PoseSettings, find
+
+    finder = PuppetFinder(task.puppet)
+    in_truth = find(iter(task.truth), finder, PoseSettings(max_gap=0))
+    sums.add_seen(in_truth.visible()[:, :18])
+    # A joint behind the body is not asked for: what the finder sees in the true frame is.
+    wanted = replace(task.poses, scores=in_truth.visible().astype(np.float32))
+    made = {}
+    for name, answer in answers.all.items():
+        own = task.from_first_frame() if name in FROM_FIRST_FRAME else task
+        made[name] = answer(own)
+        # A frame that was given is no answer.
+        first = int(name in FROM_FIRST_FRAME)
+        inputs = Inputs(
+            result=partial(iter, made[name][first:]),
+            truth=partial(iter, task.truth[first:]),
+            reference=own.reference,
+            reference_pose=own.reference_pose,
+            wanted=wanted[first:],
+            found=in_truth if name == TRUE else None,
+        )
+        sums.add(name, evaluate(inputs, Tools(finder)))
+    return made
+
+
+def _measure_drop(task: HeldOut, answers: Answers, sums: _Sums) -> None:
+    """Add what a long clip loses towards its end."""
+    for name, answer in answers.systems.items():
+        own = task.from_first_frame() if name in FROM_FIRST_FRAME else task
+        inputs = Inputs(partial(iter, answer(own)), partial(iter, task.truth), found=task.poses)
+        sums.add_number(name, "psnr_drop", evaluate(inputs).clip["psnr_drop"])
+
+
+# ---- answers ---------------------------------------------------------------------------------------------
+
+FROM_FIRST_FRAME = (FIRST_FRAME, COPY_FIRST)
+
+
+@dataclass
+class Answers:
+    """Everything that turns a task into frames, with the networks of both systems loaded once."""
+
+    benchmark: Benchmark
+
+    @cached_property
+    def all(self) -> dict[str, Answer]:
+        """Row -> answer, in the order of the table."""
+        return {
+            TRUE: lambda task: list(task.truth),
+            CEILING: self._round_trip,
+            COPY: lambda task: [task.reference] * len(task.truth),
+            COPY_FIRST: lambda task: [task.reference] * len(task.truth),
+            **self.systems,
+        }
+
+    @cached_property
+    def systems(self) -> dict[str, Answer]:
+        """The rows that the bar is about."""
+        from .systems import UniAnimate, XDyna
+
+        return {
+            # In segments, of which a short clip has one.
+            FIRST_FRAME: lambda task: self._animated(UniAnimate("continuation", first_frame=True), task),
+            REFERENCE: lambda task: self._animated(UniAnimate(), task),
+            XDYNA: lambda task: self._animated(XDyna(face=True), task),
+        }
+
+    def _animated(self, system: UniAnimate | XDyna, task: HeldOut) -> list[np.ndarray]:
+        """The clip as the commands and nodes make it, from exact poses."""
+        from ..video_core.placement import choose_device, running_on
+        from ..video_core.video import write_video
+        from .animate import FaceSource, Preparation, Prepared
+        from .systems import Sampling
+
+        b = self.benchmark
+        sampling = Sampling(
+            task.poses.canvas, b.steps, b.guidance, b.seed, window=b.window, overlap=b.overlap
+        )
+        prepared = Prepared(
+            task.reference, task.reference_pose, task.poses, aligned=task.poses, fps=task.poses.fps
+        )
+        with TemporaryDirectory() as folder:
+            if system.face:
+                video = write_video(task.driving, Path(folder) / "driving.mp4", task.poses.fps).path
+                prepared = replace(prepared, faces=FaceSource(video, task.driving_poses, task.poses))
+            settings = system.settings(sampling, len(task.truth))
+            placed = running_on(choose_device(b.device))
+            clip = system.clip(self._networks[system.system], prepared, Preparation(), settings, placed)
+            return list(clip.frames)
+
+    @cached_property
+    def _networks(self) -> dict[str, Any]:
+        import torch
+
+        from .networks import Weights, load
+
+        embedded = Weights(demo=True)
+        return {name: load(name, embedded, torch.float32, face=True) for name in ("unianimate", "xdyna")}
+
+    def _round_trip(self, task: HeldOut) -> list[np.ndarray]:
+        """The true frames through the autoencoder and back."""
+        from ..video_core.images import to_bytes, unit
+
+        vae = self._networks["unianimate"].vae
+        return [frame for chunk in vae.decode(vae.encode(unit(task.truth))) for frame in to_bytes(chunk)]
+
+
+# ---- sums ------------------------------------------------------------------------------------------------
+
+
+class _Sums:
+    """Numbers of many clips, and their means."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, dict[str, list[float]]] = {}
+        self._seen: list[float] = []
+
+    def add(self, row: str, scores: Scores) -> None:
+        """One short clip's scores; what fades is measured on long ones."""
+        for name, value in scores.summary.items():
+            if not name.endswith("_drop"):
+                self.add_number(row, name, value)
+
+    def add_number(self, row: str, name: str, value: float) -> None:
+        """One clip's number; those that a clip does not have are left out."""
+        if math.isfinite(value):
+            self._numbers.setdefault(row, {}).setdefault(name, []).append(value)
+
+    def add_seen(self, seen: np.ndarray) -> None:
+        """Which joints of a true clip the finder sees, bool."""
+        self._seen.append(100 * float(seen.mean()))
+
+    @property
+    def seen(self) -> float:
+        """Mean share of the joints seen, in %."""
+        return float(np.mean(self._seen)) if self._seen else 0.0
+
+    def rows(self) -> dict[str, dict[str, float]]:
+        """Means over the clips; background motion as one ratio of sums, since many scenes stand still."""
+        true = sum(self._numbers.get(TRUE, {}).get("background_energy", []))
+        rows = {}
+        for row, numbers in self._numbers.items():
+            rows[row] = {name: float(np.mean(values)) for name, values in numbers.items()}
+            if "background_energy" in numbers and true > 0:
+                rows[row]["background_ratio"] = sum(numbers["background_energy"]) / true
+        return rows
+
+
+# ---- pictures --------------------------------------------------------------------------------------------
+
+SHEET_CLIPS = 3
+SHEET_ROWS = 3
+SHEET_HEIGHT = 256
+SHEET_COLUMNS = (FIRST_FRAME, REFERENCE, XDYNA, TRUE)
+
+
+def _sheet_row(task: HeldOut, made: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
+    """uint8 RGB: reference, skeleton, what the systems made and the truth, a few frames of one clip."""
+    from ..pose_align.draw import XDYNA as STYLE
+    from ..pose_align.draw import draw
+    from .grids import contact_sheet
+
+    skeleton = draw(
+        task.poses, STYLE, (2 * task.poses.canvas[0], 2 * task.poses.canvas[1]), scale_strokes=True
+    )
+    columns = {"reference": [task.reference], "skeleton": skeleton}
+    columns |= {name: made[name] for name in SHEET_COLUMNS}
+    return contact_sheet(columns, SHEET_ROWS, SHEET_HEIGHT)
+
+
+def write(table: Table, folder: Path) -> tuple[Path, Path]:
+    """``benchmark.json`` and ``benchmark.png``."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers, picture = folder / "benchmark.json", folder / "benchmark.png"
+    numbers.write_text(json.dumps(table.as_dict(), indent=1) + "\n", encoding="utf-8")
+    Image.fromarray(table.sheet).save(picture)
+    return numbers, picture

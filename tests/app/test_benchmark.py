@@ -1,0 +1,79 @@
+"""The demo's benchmark on a clip of two frames, and its table on numbers that are known."""
+
+import json
+
+import numpy as np
+import pytest
+from xdyna_unianimate.app import benchmark
+from xdyna_unianimate.app.benchmark import BAR, COPY, FIRST_FRAME, REFERENCE, TRUE, XDYNA, Benchmark, Table
+from xdyna_unianimate.app.cli import main
+from xdyna_unianimate.demo.data import CANVAS, HELD_OUT, _Endless
+from xdyna_unianimate.demo.heldout import held_out
+
+SHEET = np.zeros((4, 4, 3), np.uint8)
+GOOD = {"psnr": 24.0, "joints_5": 90.0, "joints_10": 95.0, "background_ratio": 0.8, "mouth_correlation": 0.9,
+        "psnr_drop": 1.0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> tuple[Table, dict]:
+    """A real run as small as can be, by the command, and what it wrote."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    kept: list[Table] = []
+    run = benchmark.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "run", lambda *given: kept.append(run(*given)) or kept[0])
+        words = ["--clips", "1", "--frames", "2", "--long", "4", "--long-clips", "1", "--steps", "1"]
+        assert main(["benchmark", *words, "--device", "cpu", "--output", str(folder)]) == 0
+    assert (folder / "benchmark.png").is_file()
+    return kept[0], json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))
+
+
+def test_every_answer_has_its_numbers(table):
+    rows, written = table[0].rows, table[1]["rows"]
+    assert list(rows) == list(written)
+    assert {TRUE, COPY, FIRST_FRAME, REFERENCE, XDYNA} <= set(rows)
+    for row in (FIRST_FRAME, REFERENCE, XDYNA):
+        assert {"psnr", "joints_5", "joints_10", "clothing_error", "psnr_drop"} <= set(rows[row])
+    assert rows[TRUE]["psnr"] == 100 and rows[TRUE]["joints_5"] > 97
+    assert rows[TRUE]["background_ratio"] == pytest.approx(1)
+    assert rows[COPY]["flicker"] < 0.1 and rows[COPY]["psnr"] < 40 and rows[COPY]["background_ratio"] < 0.01
+    assert table[0].seen > 90
+
+
+def test_the_bar_is_met_and_missed():
+    met = Table({FIRST_FRAME: GOOD, REFERENCE: GOOD, XDYNA: GOOD}, 99.0, SHEET)
+    assert met.misses() == [] and "The bar is met." in met.text()
+    for rows, name, relation, value in BAR:
+        off = value - 0.1 if relation == ">=" else value + 0.1
+        missed = Table({**met.rows, rows[0]: {**GOOD, name: off}}, 99.0, SHEET)
+        [sentence] = missed.misses()
+        assert rows[0] in sentence and name in sentence and sentence in missed.text()
+    assert Table({TRUE: {"psnr": 1.0}}, 99.0, SHEET).misses() == []
+
+
+def test_check_turns_a_missed_bar_into_an_exit_code(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "run", lambda *given: Table({XDYNA: {**GOOD, "psnr": 10.0}}, 99.0, SHEET))
+    assert main(["benchmark", "--check"]) == 3
+    assert main(["benchmark", "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "X-Dyna: psnr is 10, the bar is >= 22." in shown
+
+
+@pytest.mark.parametrize("wrong", [{"clips": 0}, {"frames": 1}, {"long": -1}])
+def test_what_cannot_be_run(wrong):
+    with pytest.raises(ValueError, match="at least 1 clip of at least 2 frames"):
+        Benchmark(**wrong)
+
+
+def test_held_out_clips_are_of_one_person_and_never_trained_on():
+    task = held_out(3, 2)
+    assert task.truth.shape == task.driving.shape == (2, CANVAS[1], CANVAS[0], 3)
+    assert (task.truth != task.driving).any() and not np.allclose(
+        task.poses.points, task.driving_poses.points
+    )
+    own = task.from_first_frame()
+    assert (own.reference == task.truth[0]).all()
+    np.testing.assert_array_equal(own.reference_pose.points, task.poses.points[:1])
+    trained = iter(_Endless(lambda seed: seed, HELD_OUT - 2))
+    assert all(next(trained) < HELD_OUT for _ in range(6))
