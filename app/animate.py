@@ -51,6 +51,7 @@ class Source:
 class Preparation:
     """How poses become the pictures that a network is shown.
 
+    poses: of the driving source. reference_person: whose pose of the reference picture, named as in ``poses``.
     align: "robust", "original", or "off" to take the driving poses as they are. median: over all frames.
     published_canvas: UniAnimate's skeletons on 512 x 768 and stretched, as published, else the video's size.
     jpeg: UniAnimate's skeletons through the JPEG of the original's files. hands, feet, head: what is drawn;
@@ -58,6 +59,7 @@ class Preparation:
     """
 
     poses: pose_sources.PoseSettings = pose_sources.PoseSettings()
+    reference_person: str | int = "largest"
     align: Literal["robust", "original", "off"] = "robust"
     median: bool = False
     published_canvas: bool = True
@@ -163,7 +165,7 @@ def _reference_pose(
             raise PoseError(f"{source.reference_pose} holds no pose; choose a file with at least one frame.")
         return poses
     try:
-        return pose_sources.of_picture(reference, detector, how.poses.person, cache=cache)
+        return pose_sources.of_picture(reference, detector, how.reference_person, cache=cache)
     except (PoseError, OSError, ImportError) as error:
         if how.align != "off" and not source.shows_skeletons:
             raise

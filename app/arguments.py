@@ -60,6 +60,10 @@ MODELS = option(
     "--models", type=Path, action="append", metavar="DIR", help="a models folder; may be given several times"
 )
 
+REFERENCE_PERSON = option(
+    "--reference-person", default="largest", help="whose pose, where the picture shows several"
+)
+
 SOURCE: Group = (
     "source",
     (
@@ -68,6 +72,7 @@ SOURCE: Group = (
             "--driving", type=Path, metavar="SOURCE", help="video, pose file, OpenPose JSON, pictures, or skeletons"
         ),
         option("--reference-pose", type=Path, metavar="FILE", help="pose file of the reference"),
+        REFERENCE_PERSON,
         option("--face-video", type=Path, metavar="VIDEO", help="whose expressions; the driving video's unless given"),
         switch("--drawn", "the driving source shows skeletons already (known of folders with ref_pose.jpg)"),
     ),
@@ -77,7 +82,8 @@ POSES: Group = (
     "poses",
     (
         option("--detector", choices=DETECTORS, default="auto", help="auto takes the first that can be used"),
-        option("--person", default="largest", help="largest, leftmost, rightmost, centre, first, or a number"),
+        option("--person", default="largest",
+               help="of the driving source: largest, leftmost, rightmost, centre, first, or a number from the left"),
         option("--max-gap", type=int, default=5, metavar="N", help="fill in joints lost for up to N frames"),
         switch("--smooth", "One-Euro filter over time"),
         option("--interval", "--frame-interval", "--stride", type=int, default=1, metavar="N",
@@ -269,6 +275,7 @@ def _given(args: argparse.Namespace, system: System) -> dict[str, Path]:
 def _preparation(args: argparse.Namespace) -> Preparation:
     return Preparation(
         poses=pose_settings(args),
+        reference_person=args.reference_person,
         align=args.align,
         median=args.median,
         published_canvas=args.canvas == "published",

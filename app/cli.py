@@ -139,7 +139,7 @@ def run_align(args: argparse.Namespace) -> None:
     if is_pose_file(args.reference):
         reference = read(args.reference, PoseSettings(), detector)
     else:
-        reference = of_picture(read_picture(args.reference), detector, args.person, cache=cache)
+        reference = of_picture(read_picture(args.reference), detector, args.reference_person, cache=cache)
     with bar("poses") as at:
         driving = read(args.driving, options.pose_settings(args), detector, cache=cache, on_frame=at)
     aligned, report = align(driving, reference, fidelity=args.align, median=args.median)
@@ -297,6 +297,7 @@ COMMANDS = (
         own=(
             option("driving", type=Path, help="pose file, video or folder of pictures"),
             option("reference", type=Path, help="picture or pose file"),
+            options.REFERENCE_PERSON,
             option("-o", "--output", type=Path, required=True, help=".npz or .json"),
             option("--report", type=Path, metavar="PICTURE", help="what was measured, as a picture"),
             option("--align", choices=("robust", "original"), default="robust"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -156,7 +156,27 @@ def find(
     fps, count: of the frames given; the count is for ``on_frame`` only. ``settings.interval`` and
     ``max_frames`` are the reader's business. Raises PoseError where nobody was found.
     """
-    from ..pose_align.track import fill_gaps, smooth, track
+    return refined(_followed(frames, detector, settings, fps, count, on_frame), settings)
+
+
+def refined(poses: PoseSequence, settings: PoseSettings) -> PoseSequence:
+    """Poses as they were seen, with gaps filled and smoothed as the settings say."""
+    from ..pose_align.track import fill_gaps, smooth
+
+    poses = fill_gaps(poses, settings.max_gap) if settings.max_gap else poses
+    return smooth(poses) if settings.smooth else poses
+
+
+def _followed(
+    frames: Iterable[np.ndarray],
+    detector: PoseDetector,
+    settings: PoseSettings,
+    fps: float | None,
+    count: int | None,
+    on_frame: OnFrame | None,
+) -> PoseSequence:
+    """The chosen person as it was seen."""
+    from ..pose_align.track import track
 
     size: list[tuple[int, int]] = []
     found: list[list[Detection]] = []
@@ -166,9 +186,7 @@ def find(
             on_frame(len(found), count)
     if not size:
         raise PoseError("The clip has no frames, so there is no pose to find; choose another video.")
-    poses = track(found, size[0], fps, choose=settings.choice)
-    poses = fill_gaps(poses, settings.max_gap) if settings.max_gap else poses
-    return smooth(poses) if settings.smooth else poses
+    return track(found, size[0], fps, choose=settings.choice)
 
 
 def find_in_video(
@@ -182,23 +200,24 @@ def find_in_video(
 ) -> PoseSequence:
     """Poses of a video, from the cache where the same bytes were read with the same settings before.
 
-    content: what identifies the video (``state.content_of``); without it nothing is cached.
+    content: what identifies the video (``state.content_of``); without it nothing is cached. What is cached
+    is the person as it was seen: gaps and smoothing can be set anew without looking again.
     """
     interval, most = settings.interval, settings.max_frames
     count = -(-video.count // interval)
 
     def look() -> PoseSequence:
-        return find(
+        return _followed(
             video.frames(interval, most),
             detector,
             settings,
-            fps=None if video.fps is None else float(video.fps) / interval,
-            count=count if most is None else min(count, most),
-            on_frame=on_frame,
+            None if video.fps is None else float(video.fps) / interval,
+            count if most is None else min(count, most),
+            on_frame,
         )
 
-    key = (content, asdict(settings), _identity(detector))
-    return _remembered(look, cache if content and key[-1] else None, *key)
+    key = (content, settings.choice, interval, most, _identity(detector))
+    return refined(_remembered(look, cache if content and key[-1] else None, *key), settings)
 
 
 def of_picture(
@@ -209,18 +228,21 @@ def of_picture(
     cache: state.PoseCache | None = None,
 ) -> PoseSequence:
     """The pose of the person in a reference picture uint8 RGB [H, W, 3], one frame."""
-    settings, identity = PoseSettings(person, max_gap=0), _identity(detector)
+    from ..pose_align.track import track
+
+    settings, identity = PoseSettings(person), _identity(detector)
 
     def look() -> PoseSequence:
-        return find([picture], detector, settings)
+        people = detector.detect([picture])
+        size = (picture.shape[1], picture.shape[0])
+        if not any(people):
+            raise PoseError(
+                f"No person was found in the reference picture ({size[0]} x {size[1]}) by {detector.name}. "
+                "Take a picture that shows one person clearly, or give a pose file."
+            )
+        return track(people, size, choose=settings.choice)
 
-    try:
-        return _remembered(look, cache if identity else None, picture, asdict(settings), identity)
-    except PoseError as error:
-        raise PoseError(
-            f"No person was found in the reference picture ({picture.shape[1]} x {picture.shape[0]}) by "
-            f"{detector.name}. Take a picture that shows one person clearly, or give a pose file."
-        ) from error
+    return _remembered(look, cache if identity else None, picture, person, identity)
 
 
 def _remembered(
@@ -249,6 +271,17 @@ def _measured(frames: Iterable[np.ndarray], size: list[tuple[int, int]]) -> Iter
                 "a clip has frames of one size."
             )
         yield frame
+
+
+def at_a_glance(poses: PoseSequence, frames: int = 4, height: int = 320) -> np.ndarray:
+    """A few of the skeletons in their own colours, side by side: uint8 RGB [height, W, 3]."""
+    from ..pose_align.draw import UNIANIMATE, draw
+    from .grids import columns
+
+    chosen = np.unique(np.linspace(0, len(poses) - 1, frames).round().astype(int))
+    width = max(1, round(height * poses.canvas[0] / poses.canvas[1]))
+    style = UNIANIMATE.replace(reverse_channels=False)
+    return columns(list(draw(poses[chosen], style, (width, height), scale_strokes=True)))
 
 
 # ---- files to poses ------------------------------------------------------------------------------------
