@@ -29,7 +29,7 @@ from ..xdyna_core.sample import (
 )
 from ..xdyna_core.unet import XDynaUNet
 from . import context, encoders, host, images, paths, sockets
-from .api import advanced, io, schema, seed
+from .api import advanced, chosen, io, schema, seed
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class LoadXDynaControlNet(io.ComfyNode):
     def execute(cls, kind: str, controlnet: str, precision: str) -> io.NodeOutput:
         from ..xdyna_core.load import load_controlnet
 
-        channels = _chosen(CHANNELS, kind, "kind")
+        channels = chosen(CHANNELS, kind, "kind")
         demo = controlnet == paths.DEMO
         path = DEMO_CONTROLNETS[kind] if demo else _located(controlnet, CONTROLNETS)
         dtype = host.dtype(precision, 0 if demo else CONTROLNET_PARAMETERS)
@@ -387,7 +387,7 @@ class ApplyPoseControl(io.ComfyNode):
             images.to_uint8(poses),
             conditions.size,
             Span(strength, start_percent, end_percent),
-            _chosen(STRETCHES, stretch, "stretch"),
+            chosen(STRETCHES, stretch, "stretch"),
         )
         return io.NodeOutput(conditions.under(control, controlnet.managed))
 
@@ -439,7 +439,7 @@ class ApplyFaceControl(io.ComfyNode):
             images.to_uint8(whole),
             conditions.size,
             Span(strength, start_percent, end_percent),
-            _chosen(STRETCHES, stretch, "stretch"),
+            chosen(STRETCHES, stretch, "stretch"),
         )
         return io.NodeOutput(conditions.under(control, controlnet.managed))
 
@@ -575,12 +575,12 @@ class XDynaSampler(io.ComfyNode):
             guidance=guidance,
             window=window,
             overlap=overlap,
-            loop=_chosen(LOOPS, loop, "loop"),
+            loop=chosen(LOOPS, loop, "loop"),
             fuse=fuse,
             batch=batch,
             together=together,
         )
-        order = _chosen(ORDERS, noise, "noise")
+        order = chosen(ORDERS, noise, "noise")
         return io.NodeOutput(_sampled(xdyna, conditions, settings, seed, order, latent, context_options))
 
 
@@ -759,13 +759,6 @@ def _part_list(name: str, folders: tuple[str, ...], tooltip: str) -> io.Input:
 
 
 # ---- choices and files ---------------------------------------------------------------------------------
-
-
-def _chosen(table: dict[str, Any], choice: str, what: str) -> Any:
-    """The value of a list's entry; older versions of ComfyUI let others through."""
-    if choice not in table:
-        raise ValueError(f"{what}: there is no {choice!r}; choose one of {', '.join(table)}.")
-    return table[choice]
 
 
 def _of_kind(loaded: LoadedControl, kind: str) -> ControlNet:

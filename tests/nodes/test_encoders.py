@@ -162,3 +162,65 @@ def test_cores_vision_tower_is_given_our_pixels(encoders, demo):
 def test_combined_prompts_are_a_sentence(encoders):
     with pytest.raises(ValueError, match="negative: 2 prompts were combined, and one is taken"):
         encoders.text_of([[torch.zeros(1, 77, 4), {}]] * 2, "negative")
+
+
+# ---- the real program's own encoders -------------------------------------------------------------------
+
+
+@pytest.fixture
+def real(comfy):
+    if not comfy.real:
+        pytest.skip("COMFYUI_PATH names no ComfyUI, whose own encoders this looks at")
+
+
+def test_cores_own_vision_tower_gives_our_features(real, encoders, demo, tmp_path):
+    """X-Dyna's unconditional picture too, which core's encode_image would round to 8 bits."""
+    import json
+    from dataclasses import asdict
+
+    from comfy.clip_vision import ClipVisionModel
+
+    config = tmp_path / "config.json"
+    config.write_text(
+        json.dumps({**asdict(demo.vision.config), "num_channels": 3, "model_type": "clip_vision_model"})
+    )
+    core = ClipVisionModel(str(config))
+    missing, unexpected = core.load_sd(demo.vision.network.state_dict())
+    assert not missing and all("position_ids" in name for name in unexpected)
+    network = encoders.vision_of(core).network
+    pixels = torch.cat(
+        [network.blank(), torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))]
+    )
+    for found, expected in zip(network.encode(pixels), demo.vision.encode(pixels), strict=True):
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_cores_own_autoencoder_gives_our_mean(real, encoders):
+    from comfy.sd import VAE
+    from xdyna_unianimate.video_core.vae import Vae, VaeConfig, ldm_name
+
+    torch.manual_seed(4)
+    ours = Vae(VaeConfig(block_out_channels=(32, 32, 64, 64), layers_per_block=1, norm_num_groups=32)).eval()
+    tensors = {
+        ldm_name(name, 4): value[..., None, None]
+        if "attn_1" in ldm_name(name, 4) and value.ndim == 2
+        else value
+        for name, value in ours.network.state_dict().items()
+    }
+    shape = {
+        "z_channels": 4,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 1, 2, 2],
+    }
+    rest = {"double_z": True, "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
+    core = VAE(sd=tensors, config={"params": {"ddconfig": {**shape, **rest}, "embed_dim": 4}})
+    network = encoders.vae_of(core).network
+    mean = ours.encode(pictures(2))
+    torch.testing.assert_close(network.encode(pictures(2)), mean, atol=2e-5, rtol=1e-4)
+    assert network.encode_posterior(pictures(2)).std is None
+    torch.testing.assert_close(
+        next(network.decode(mean)), torch.cat(list(ours.decode(mean))), atol=2e-5, rtol=1e-4
+    )
