@@ -19,13 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..pose_align.skeleton import BODY, FACE
 from . import arguments as options
 from .arguments import Option, option
-from .evaluate import Inputs, Tools, evaluate
+from .evaluate import Inputs, evaluate
+from .metrics.face import correlation, face_motion
 from .scores import MEASURES, RELATIONS
 
 if TYPE_CHECKING:
     from ..demo.heldout import HeldOut
+    from ..pose_align.pose import PoseSequence
     from .scores import Scores
     from .systems import UniAnimate, XDyna
 
@@ -177,9 +180,9 @@ def _measure(task: HeldOut, answers: Answers, sums: _Sums) -> dict[str, Sequence
     from ..demo.finder import PuppetFinder
     from .poses import PoseSettings, find
 
-    finder = PuppetFinder(task.puppet)
-    in_truth = find(iter(task.truth), finder, PoseSettings(max_gap=0))
-    sums.add_seen(in_truth.visible()[:, :18])
+    in_frames = partial(find, detector=PuppetFinder(task.puppet), settings=PoseSettings(max_gap=0))
+    in_truth = in_frames(task.truth)
+    sums.add_seen(in_truth.visible()[:, BODY])
     # A joint behind the body is not asked for: what the finder sees in the true frame is.
     wanted = replace(task.poses, scores=in_truth.visible().astype(np.float32))
     made = {}
@@ -188,15 +191,17 @@ def _measure(task: HeldOut, answers: Answers, sums: _Sums) -> dict[str, Sequence
         made[name] = answer(own)
         # A frame that was given is no answer.
         first = int(name in FROM_FIRST_FRAME)
+        found = in_truth if name == TRUE else in_frames(made[name])
         inputs = Inputs(
             result=partial(iter, made[name][first:]),
             truth=partial(iter, task.truth[first:]),
             reference=own.reference,
             reference_pose=own.reference_pose,
             wanted=wanted[first:],
-            found=in_truth if name == TRUE else None,
+            found=found[first:],
         )
-        sums.add(name, evaluate(inputs, Tools(finder)))
+        sums.add(name, evaluate(inputs))
+        sums.add_mouths(name, task.poses[first:], found[first:])
     return made
 
 
@@ -290,6 +295,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self._numbers: dict[str, dict[str, list[float]]] = {}
+        self._mouths: dict[str, list[np.ndarray]] = {}
         self._seen: list[float] = []
 
     def add(self, row: str, scores: Scores) -> None:
@@ -303,6 +309,11 @@ class _Sums:
         if math.isfinite(value):
             self._numbers.setdefault(row, {}).setdefault(name, []).append(value)
 
+    def add_mouths(self, row: str, wanted: PoseSequence, found: PoseSequence) -> None:
+        """How far both mouths are open in every frame of a clip."""
+        both = (face_motion(poses.points[:, FACE]).mouth for poses in (wanted, found))
+        self._mouths.setdefault(row, []).append(np.stack(list(both)))
+
     def add_seen(self, seen: np.ndarray) -> None:
         """Which joints of a true clip the finder sees, bool."""
         self._seen.append(100 * float(seen.mean()))
@@ -313,13 +324,21 @@ class _Sums:
         return float(np.mean(self._seen)) if self._seen else 0.0
 
     def rows(self) -> dict[str, dict[str, float]]:
-        """Means over the clips; background motion as one ratio of sums, since many scenes stand still."""
+        """Means over the clips.
+
+        Background motion is one ratio of sums, since many scenes stand still; mouths are correlated over all
+        frames together, since a short clip may keep its mouth as it is.
+        """
         true = sum(self._numbers.get(TRUE, {}).get("background_energy", []))
         rows = {}
         for row, numbers in self._numbers.items():
             rows[row] = {name: float(np.mean(values)) for name, values in numbers.items()}
             if "background_energy" in numbers and true > 0:
                 rows[row]["background_ratio"] = sum(numbers["background_energy"]) / true
+            rows[row].pop("mouth_correlation", None)
+            if row in self._mouths:
+                together = correlation(*np.concatenate(self._mouths[row], axis=1))
+                rows[row] |= {"mouth_correlation": together} if math.isfinite(together) else {}
         return rows
 
 

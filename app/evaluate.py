@@ -326,6 +326,11 @@ def _add_clip_numbers(scores: Scores, measured: _Measured, windows: Windows | No
     if windows is not None and "flicker" in series:
         scores.borders = seams.borders(windows, scores.frames)
         clip["seam_score"] = seams.seam_score(series["flicker"][1:], scores.borders)
+        if np.isnan(clip["seam_score"]):
+            scores.notes.append(
+                f"There is no seam score: {len(scores.borders)} of {scores.frames - 1} steps are window borders, "
+                "and it compares some with others."
+            )
     if "psnr" in series:
         clip["psnr_drop"] = seams.quarter_drop(series["psnr"])
     look = series.get("embedding_similarity", series.get("reference_similarity"))

@@ -145,12 +145,14 @@ class Threshold:
 # ---- files -----------------------------------------------------------------------------------------------
 
 
-def write(scores: Scores, folder: Path, extra: Mapping[str, Any] | None = None) -> dict[str, Path]:
+def write(
+    scores: Scores, folder: Path, extra: Mapping[str, Any] | None = None, name: str = "quality"
+) -> dict[str, Path]:
     """``quality.csv`` (a row per frame), ``quality.json`` (with ``extra`` fields), ``quality.png``."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    files = {kind: folder / f"quality.{kind}" for kind in ("csv", "json", "png")}
+    files = {kind: folder / f"{name}.{kind}" for kind in ("csv", "json", "png")}
     files["csv"].write_text(as_csv(scores), encoding="utf-8", newline="")
     content = {**scores.as_dict(), **(extra or {})}
     files["json"].write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

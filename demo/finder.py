@@ -112,7 +112,7 @@ REFINEMENTS = 5
 RESTING = np.array([MOTION_RANGES[name][0] for name in ANGLES])
 
 FACE_OFFSETS = {
-    # angle: what is tried around the body's; the first two move the head by pixels
+    # angle: what is tried around the body's
     "sway": np.linspace(-0.02, 0.02, 9),
     "bounce": np.linspace(-0.02, 0.02, 9),
     "head": np.linspace(-0.15, 0.15, 9),
@@ -120,6 +120,10 @@ FACE_OFFSETS = {
     "mouth": np.linspace(-0.45, 0.45, 13),
     "blink": np.array([0.0, 1.0]),
 }
+FACE_PLACE = ("sway", "bounce", "head")
+"""Of these, the ones that move the head, which the body has placed already."""
+UNLIKELY = 3.0
+"""Grey levels by which a face must fit better to be at the far end of them: a blurred one tells little."""
 FACE_ROUNDS = 2
 FACE_SOFTNESS = 0.07
 """Both faces are blurred by this share of the head before they are compared: generated ones are soft."""
@@ -175,7 +179,10 @@ def _search_face(picture: _Picture, body: np.ndarray) -> np.ndarray:
     for _ in range(FACE_ROUNDS):
         for name, offsets in FACE_OFFSETS.items():
             candidates = _combined(best, (name,), (body[ANGLES.index(name)] + offsets,))
-            best = candidates[np.argmin([face.misfit(angles) for angles in candidates])]
+            cost = np.array([face.misfit(angles) for angles in candidates])
+            if name in FACE_PLACE:
+                cost += UNLIKELY * (offsets / offsets.max()) ** 2
+            best = candidates[cost.argmin()]
     return best
 
 

@@ -108,6 +108,8 @@ def test_seams(clip):
     seamed = evaluate(Inputs(again(jump), found=poses, windows=windows))
     assert smooth.borders == [5]
     assert smooth.summary["seam_score"] < 2 and seamed.summary["seam_score"] > 3
+    whole = evaluate(Inputs(again(frames), found=poses, windows=anchored_windows(FRAMES, FRAMES, 0)))
+    assert "seam_score" not in whole.summary and any("0 of 11 steps" in note for note in whole.notes)
 
 
 def test_what_cannot_be_measured_is_said(clip, monkeypatch):
