@@ -59,9 +59,10 @@ def grid_frames(clips: Mapping[str, Iterable[np.ndarray]], labels: bool = True) 
     clips: label -> frames uint8 [H, W, 3]; read as streams, one frame of each at a time.
     """
     for frames in zip(*clips.values(), strict=False):
+        row = [at_height(frame, frames[0].shape[0]) for frame in frames]
         if labels:
-            frames = [labelled(frame, label) for frame, label in zip(frames, clips, strict=True)]
-        yield columns(frames)
+            row = [labelled(frame, label) for frame, label in zip(row, clips, strict=True)]
+        yield columns(row)
 
 
 def sheet_rows(length: int, rows: int = 6) -> list[int]:

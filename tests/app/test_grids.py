@@ -53,6 +53,13 @@ def test_a_grid_video_is_a_stream_as_long_as_its_shortest_clip() -> None:
     assert sum(1 for _ in frames) == 2
 
 
+def test_labels_of_a_grid_keep_their_size_whatever_the_pictures_had() -> None:
+    [frame] = grids.grid_frames({"a": [picture(9)], "b": [picture(9, 400, 300)]})
+    top = frame[2 : 2 + grids.LABEL_HEIGHT]
+    assert frame.shape == (44 + grids.LABEL_HEIGHT, 66, 3)
+    assert (top[:, 2:3] == top[:, 34:35]).all() and (frame[2 + grids.LABEL_HEIGHT : -2, 34:64] == 9).all()
+
+
 def test_a_sheet_spreads_rows_over_the_clip() -> None:
     clips = {"still": [picture(255)], "clip": [picture(10 * i) for i in range(11)]}
     sheet = grids.contact_sheet(clips, rows=3, height=40)
