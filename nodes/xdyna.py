@@ -300,8 +300,8 @@ class XDynaConditioning(io.ComfyNode):
                 ),
                 io.Vae.Input(
                     "vae",
-                    tooltip="SD1.5's autoencoder. Core's gives the mean of its posterior where X-Dyna draws "
-                    "from it; the difference is not visible.",
+                    tooltip="SD1.5's autoencoder. From Load VAE (exact) the reference is drawn from its "
+                    "posterior, as published; core's gives the mean.",
                 ),
                 io.Image.Input(
                     "reference",

@@ -411,8 +411,8 @@ def bar(comfy):
 def test_the_bar_moves_with_every_window_of_every_step(run, graph, bar):
     run(graph)
     windows = 2  # 6 frames in windows of 4 that share 1
-    assert {total for _, total in bar[-6:]} == {2 * windows}
-    assert [done for done, _ in bar[-6:]] == [1, 2, 2, 3, 4, 4]
+    shown = [done for done, total in bar if total == 2 * windows]
+    assert shown == sorted(shown) and set(shown) == {1, 2, 3, 4}
 
 
 def test_cancel_takes_effect_before_the_next_forward_and_leaves_nothing(run, classes, graph, monkeypatch):
