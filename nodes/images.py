@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +15,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from ..app import state
 from ..video_core.decode import Audio, VideoSource, open_video
-from .api import Input
+from .api import Input, Types
 
 
 def rgb(image: Tensor, what: str = "images") -> Tensor:
@@ -109,8 +113,36 @@ def video_source(video: Any) -> VideoSource:
 
     Core's own stream for the latter would first encode the clip (lossy, and impossible for odd sizes).
     """
-    stream = getattr(type(video), "get_stream_source", None)
-    if stream is None or stream is Input.Video.get_stream_source:
+    if not _has_file(video):
         return Components(video.get_components())
-    start, duration = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0, 0)
-    return open_video(video.get_stream_source(), start=float(start), duration=float(duration))
+    start, duration = _trimmed(video)
+    return open_video(video.get_stream_source(), start=start, duration=duration)
+
+
+def clip_of(frames: Tensor, fps: float) -> Types.VideoComponents:
+    """IMAGE frames -> what a VIDEO is made of, without sound."""
+    return Types.VideoComponents(images=rgb(frames), audio=None, frame_rate=frame_rate(fps))
+
+
+def content_of(video: Any) -> str:
+    """64 hex digits that tell a VIDEO, or what one is made of, from any other: for caches."""
+    if _has_file(video):
+        file = video.get_stream_source()
+        content = file.getvalue() if isinstance(file, BytesIO) else state.content_of(Path(file))
+        return state.key_of(content, *_trimmed(video))
+    components = video.get_components() if hasattr(video, "get_components") else video
+    digest = hashlib.sha256(str(components.frame_rate).encode())
+    for frame in to_uint8(components.images):
+        digest.update(f"{frame.shape}".encode() + frame.tobytes())
+    return digest.hexdigest()
+
+
+def _has_file(video: Any) -> bool:
+    stream = getattr(type(video), "get_stream_source", None)
+    return stream is not None and stream is not Input.Video.get_stream_source
+
+
+def _trimmed(video: Any) -> tuple[float, float]:
+    """Start and duration in seconds of the part that is meant; duration 0 is to the end."""
+    window = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0, 0)
+    return float(window[0]), float(window[1])

@@ -111,6 +111,15 @@ def input_file(name: str) -> Path:
     return file
 
 
+def input_stamp(name: str) -> str:
+    """For ``fingerprint_inputs``: changes when a file of the input folder does; never raises."""
+    try:
+        state = input_file(name).stat()
+    except OSError:
+        return f"{name} is missing"
+    return f"{name} {state.st_size} {state.st_mtime_ns}"
+
+
 def user_folder() -> Path:
     """ComfyUI's user directory, below which caches and resumable runs live (``app.state.place``)."""
     return Path(folder_paths.get_user_directory())

@@ -6,27 +6,27 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from ..app import poses as sources
-from ..app.state import PoseCache, key_of, place
+from ..app.outputs import DEFAULT_FPS
+from ..app.state import PoseCache, place
 from ..pose_align.pose import PoseSequence
+from ..video_core.images import unit
 from . import host, images, paths, sockets
-from .api import InputImpl, advanced, io, schema, ui
+from .api import InputImpl, advanced, chosen, io, schema, ui
 
 DETECTORS = {"auto": "auto", "dwpose": "dwpose", "mediapipe": "mediapipe", paths.DEMO: sources.DEMO}
-PERSONS = ("largest", "leftmost", "rightmost", "centre", "first")
+DEVICES = ("auto", "cuda", "directml", "coreml", "cpu")
+NUMBERED = "by number"
+PERSONS = ("largest", "leftmost", "rightmost", "centre", NUMBERED)
 STYLES = ("unianimate", "xdyna")
 FIDELITIES = ("robust", "original")
 DIALECTS = ("aux", "core", "openpose")
+FORMATS = {".npz": ".npz", ".json": ".json", "OpenPose .json": "_openpose.json"}
+"""What the list offers -> how the file's name ends."""
+
 FILE_KINDS = (".npz", ".json")
-
-
-def _chosen(options: Any, value: str, what: str) -> str:
-    if value not in options:
-        raise ValueError(f"{what} is one of {', '.join(options)}; {value!r} was given.")
-    return value
 
 
 class LoadPoseDetector(io.ComfyNode):
@@ -38,18 +38,19 @@ class LoadPoseDetector(io.ComfyNode):
             "LoadPoseDetector",
             display_name="Load pose detector",
             menu="pose",
-            description="Loads DWPose (two ONNX files) or MediaPipe (no files). The embedded demo knows its own "
-            "drawn pictures only.",
+            description="Loads DWPose (two ONNX files; several people) or MediaPipe (no files; one person). The "
+            "embedded demo knows its own drawn pictures only.",
             inputs=[
                 io.Combo.Input(
                     "detector",
                     options=list(DETECTORS),
                     default="auto",
-                    tooltip="auto takes DWPose where its files are found, else MediaPipe.",
+                    tooltip="auto takes DWPose where its files are found (yolox_l.onnx and dw-ll_ucoco_384.onnx in "
+                    "models/dwpose, or where controlnet_aux keeps them), else MediaPipe.",
                 ),
                 io.Combo.Input(
                     "device",
-                    options=["auto", "cuda", "directml", "coreml", "cpu"],
+                    options=list(DEVICES),
                     default="auto",
                     tooltip="Where DWPose's networks run; MediaPipe runs on the CPU.",
                 ),
@@ -63,9 +64,16 @@ class LoadPoseDetector(io.ComfyNode):
 
     @classmethod
     def execute(cls, detector: str, device: str) -> io.NodeOutput:
-        name = DETECTORS[_chosen(DETECTORS, detector, "The detector")]
-        loaded = sources.open_detector(name, paths.folders("dwpose"), device)
+        loaded = _detector(chosen(DETECTORS, detector, "detector"), device)
         return io.NodeOutput(loaded, f"{loaded.name} on {loaded.provider}")
+
+    @classmethod
+    def fingerprint_inputs(cls, detector: str, device: str) -> str:
+        return _detector(DETECTORS.get(detector, detector), device).identity
+
+
+def _detector(name: str, device: str) -> sources.LateDetector:
+    return sources.LateDetector(name, tuple(paths.folders("dwpose")), device)
 
 
 class ExtractPose(io.ComfyNode):
@@ -78,16 +86,10 @@ class ExtractPose(io.ComfyNode):
             display_name="Extract pose",
             menu="pose",
             description="Finds one person in every frame and follows that person through time. A VIDEO is read "
-            "as a stream. Poses found before are taken from a cache.",
+            "as a stream and never held whole. What was found before is taken from a cache.",
             inputs=[
                 sockets.PoseDetector.Input("detector", tooltip="From Load pose detector."),
-                io.Combo.Input(
-                    "person",
-                    options=list(PERSONS),
-                    default="largest",
-                    tooltip="Whom to follow where several people are seen; first is whoever the detector lists "
-                    "first in each frame.",
-                ),
+                _person_input(),
                 io.Int.Input(
                     "fill_gaps",
                     default=5,
@@ -112,6 +114,7 @@ class ExtractPose(io.ComfyNode):
                     step=0.01,
                     tooltip="Frames per second of images; a video brings its own.",
                 ),
+                _number_input(),
                 io.Image.Input("images", optional=True, tooltip="Frames or a single picture."),
                 io.Video.Input(
                     "video", optional=True, tooltip="Used instead of images where both are given."
@@ -121,6 +124,7 @@ class ExtractPose(io.ComfyNode):
                 sockets.Poses.Output(display_name="poses", tooltip="One person through time."),
                 io.Float.Output(display_name="fps", tooltip="Frames per second of the poses."),
                 io.Int.Output(display_name="frames", tooltip="Number of frames."),
+                io.Image.Output(display_name="preview", tooltip="A few of the skeletons, side by side."),
             ],
             needs=("cv2", "av"),
             search_aliases=["dwpose", "keypoints", "skeleton"],
@@ -136,44 +140,59 @@ class ExtractPose(io.ComfyNode):
         interval: int,
         max_frames: int,
         fps: float,
+        number: int,
         images: Tensor | None = None,
         video: Any = None,
     ) -> io.NodeOutput:
+        person = _person(person, number)
         settings = sources.PoseSettings(person, fill_gaps, smooth, interval, max_frames or None)
-        if video is not None:
-            poses = _of_video(detector, settings, video)
-        elif images is not None:
-            poses = _of_images(detector, settings, images, fps)
-        else:
-            raise ValueError("Extract pose has nothing to look at: connect images or video.")
-        return io.NodeOutput(poses, poses.fps or fps, len(poses))
+        poses = _found(detector, settings, images, video, fps)
+        glance = unit([sources.at_a_glance(poses)])
+        return io.NodeOutput(poses, poses.fps or fps, len(poses), glance, ui=ui.PreviewImage(glance))
 
 
-def _of_video(detector: Any, settings: sources.PoseSettings, video: Any) -> PoseSequence:
-    source = images.video_source(video)
+def _found(
+    detector: Any, settings: sources.PoseSettings, frames: Tensor | None, video: Any, fps: float
+) -> PoseSequence:
+    """The poses of a VIDEO or of IMAGE frames, from the cache where they were found before."""
+    if video is None and frames is None:
+        raise ValueError("Extract pose has nothing to look at: connect images or video.")
+    clip = images.clip_of(frames, fps) if video is None else video
+    source = images.Components(clip) if video is None else images.video_source(video)
+    step = host.progress(source.count)
     return sources.find_in_video(
-        source, detector, settings, on_frame=_step(source.count // settings.interval)
+        source,
+        detector,
+        settings,
+        cache=PoseCache.at(place(paths.user_folder())),
+        content=images.content_of(clip),
+        on_frame=lambda done, total: step(done, total),
     )
 
 
-def _of_images(detector: Any, settings: sources.PoseSettings, clip: Tensor, fps: float) -> PoseSequence:
-    stop = settings.interval * settings.max_frames if settings.max_frames else None
-    chosen = clip[slice(0, stop, settings.interval)]
-    cache = PoseCache.at(place(paths.user_folder()))
-    key = key_of("images", chosen.numpy(force=True), vars(settings), detector.name, fps)
-    known = cache.find(key)
-    if known is not None:
-        return known
-    frames = images.to_uint8(images.rgb(chosen))
-    found = sources.find(frames, detector, settings, fps=fps / settings.interval, on_frame=_step(len(chosen)))
-    cache.store(key, found)
-    return found
+def _person_input() -> io.Input:
+    return io.Combo.Input(
+        "person",
+        options=list(PERSONS),
+        default=PERSONS[0],
+        tooltip="Whom to follow where several people are seen: by size, by place, or by number from the left.",
+    )
 
 
-def _step(total: int) -> sources.OnFrame:
-    """ComfyUI's bar for frames; raises its interrupt."""
-    on_step = host.progress(max(total, 1))
-    return lambda done, total=None: on_step(done, total)
+def _number_input() -> io.Input:
+    return advanced(
+        io.Int.Input,
+        "number",
+        default=0,
+        min=0,
+        max=99,
+        tooltip="Used by number: 0 is the leftmost of those who are there most of the time.",
+    )
+
+
+def _person(person: str, number: int) -> str | int:
+    """The choice as ``track`` takes it."""
+    return number if chosen({name: name for name in PERSONS}, person, "person") == NUMBERED else person
 
 
 class AlignPose(io.ComfyNode):
@@ -222,17 +241,9 @@ class AlignPose(io.ComfyNode):
         from ..pose_align.align import align
 
         target = reference[0:1]
-        aligned, report = align(
-            driving, target, fidelity=_chosen(FIDELITIES, fidelity, "Fidelity"), median=median
-        )
-        return io.NodeOutput(aligned, target, report.text(), _image(report.picture()[None]))
-
-
-def _image(pictures: np.ndarray) -> Tensor:
-    """uint8 RGB [F, H, W, 3] -> IMAGE."""
-    from ..video_core.images import unit
-
-    return unit(list(pictures))
+        aligned, report = align(driving, target, fidelity=fidelity, median=median)
+        picture = unit([report.picture()])
+        return io.NodeOutput(aligned, target, report.text(), picture, ui=ui.PreviewImage(picture))
 
 
 class DrawPose(io.ComfyNode):
@@ -257,7 +268,7 @@ class DrawPose(io.ComfyNode):
                     tooltip="0: 512 x 768 for UniAnimate, as published; the poses' own canvas for X-Dyna.",
                 ),
                 io.Int.Input(
-                    "height", default=0, min=0, max=8192, step=8, tooltip="0 with a width of 0: see there."
+                    "height", default=0, min=0, max=8192, step=8, tooltip="Goes with the width: both 0, or none."
                 ),
                 io.Boolean.Input(
                     "scale_strokes", default=False, tooltip="Strokes grow with the canvas instead of keeping pixels."
@@ -293,19 +304,19 @@ class DrawPose(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..pose_align import draw as drawing
 
-        chosen = drawing.STYLES[_chosen(STYLES, style, "The style")]
+        published = chosen(drawing.STYLES, style, "style")
         if (width == 0) != (height == 0):
             raise ValueError(f"Width and height are both 0 or both given; {width} and {height} were.")
-        chosen = replace(
-            chosen,
-            hands=chosen.hands and hands,
-            feet=chosen.feet and feet,
-            head=chosen.head and head,
+        drawn = published.replace(
+            hands=published.hands and hands,
+            feet=published.feet and feet,
+            head=published.head and head,
             face=face,
-            jpeg_quality=drawing.ORIGINAL_JPEG_QUALITY if jpeg else chosen.jpeg_quality,
+            jpeg_quality=drawing.ORIGINAL_JPEG_QUALITY if jpeg else published.jpeg_quality,
         )
         size = (width, height) if width else None
-        return io.NodeOutput(_image(drawing.draw(poses, chosen, size, scale_strokes=scale_strokes)))
+        frames = drawing.draw_frames(poses, drawn, size, scale_strokes=scale_strokes)
+        return io.NodeOutput(unit(host.counted(frames, len(poses))))
 
 
 class PoseToKeypoints(io.ComfyNode):
@@ -341,8 +352,7 @@ class PoseToKeypoints(io.ComfyNode):
     def execute(cls, poses: PoseSequence, dialect: str, real_scores: bool) -> io.NodeOutput:
         from ..pose_align.interchange import to_openpose
 
-        chosen = _chosen(DIALECTS, dialect, "The dialect")
-        frames = to_openpose(poses, dialect=chosen, real_scores=real_scores)
+        frames = to_openpose(poses, dialect=dialect, real_scores=real_scores)
         return io.NodeOutput(frames, ui={"openpose_json": [json.dumps(frames)]})
 
 
@@ -359,12 +369,26 @@ class KeypointsToPose(io.ComfyNode):
             "says what it had to guess.",
             inputs=[
                 sockets.PoseKeypoint.Input("keypoints", tooltip="From controlnet_aux, SDPose or an editor."),
-                io.Combo.Input(
-                    "person", options=list(PERSONS[:-1]), default="largest", tooltip="Whom to take of several."
-                ),
+                _person_input(),
                 io.Float.Input(
-                    "fps", default=8.0, min=0.1, max=240.0, step=0.01,
-                    tooltip="Frames per second, which the format does not hold.",
+                    "fps",
+                    default=8.0,
+                    min=0.1,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second, which the format does not hold; our own keep theirs.",
+                ),
+                _number_input(),
+                *(
+                    advanced(
+                        io.Int.Input,
+                        side,
+                        default=0,
+                        min=0,
+                        max=16384,
+                        tooltip=f"{side.capitalize()} of the video, where the keypoints do not say it; else 0.",
+                    )
+                    for side in ("width", "height")
                 ),
             ],
             outputs=[
@@ -374,11 +398,15 @@ class KeypointsToPose(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, keypoints: Any, person: str, fps: float) -> io.NodeOutput:
+    def execute(
+        cls, keypoints: Any, person: str, fps: float, number: int, width: int, height: int
+    ) -> io.NodeOutput:
         from ..pose_align.interchange import from_openpose
 
-        imported = from_openpose(keypoints, choose=_chosen(PERSONS, person, "The person"), fps=fps)
-        return io.NodeOutput(imported.poses, "\n".join(imported.notes))
+        canvas = (width, height) if width and height else None
+        imported = from_openpose(keypoints, choose=_person(person, number), canvas=canvas)
+        poses = imported.poses if imported.poses.fps else replace(imported.poses, fps=fps)
+        return io.NodeOutput(poses, "\n".join(imported.notes))
 
 
 class SavePose(io.ComfyNode):
@@ -390,7 +418,7 @@ class SavePose(io.ComfyNode):
             "SavePose",
             display_name="Save pose",
             menu="pose",
-            description="Keeps poses exactly, as a small .npz or a readable .json.",
+            description="Keeps poses exactly, as a small .npz or a readable .json, or as OpenPose JSON for others.",
             inputs=[
                 sockets.Poses.Input("poses", tooltip="One person through time."),
                 io.String.Input(
@@ -398,9 +426,9 @@ class SavePose(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "format",
-                    options=list(FILE_KINDS),
-                    default=".npz",
-                    tooltip=".npz is smaller, .json readable.",
+                    options=list(FORMATS),
+                    default=next(iter(FORMATS)),
+                    tooltip=".npz is smaller, .json readable; both are taken by Load pose and the command line.",
                 ),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="Full path of the file.")],
@@ -409,11 +437,12 @@ class SavePose(io.ComfyNode):
 
     @classmethod
     def execute(cls, poses: PoseSequence, filename_prefix: str, format: str) -> io.NodeOutput:
-        from ..pose_align.interchange import save_poses
+        from ..pose_align.interchange import save_openpose, save_poses
 
-        spot = paths.save_place(filename_prefix)
-        file = spot.folder / f"{spot.name}{_chosen(FILE_KINDS, format, 'The format')}"
-        save_poses(poses, file)
+        spot, ending = paths.save_place(filename_prefix), chosen(FORMATS, format, "format")
+        file = spot.folder / f"{spot.name}{ending}"
+        save = save_poses if ending in FILE_KINDS else save_openpose
+        save(poses, file)
         return io.NodeOutput(str(file), ui=ui.PreviewText(f"{len(poses)} frames in {file}"))
 
 
@@ -448,14 +477,11 @@ class LoadPose(io.ComfyNode):
         from ..pose_align.interchange import load_poses
 
         poses = driving_poses() if file == paths.DEMO else load_poses(paths.input_file(file))
-        return io.NodeOutput(poses, poses.fps or 8.0)
+        return io.NodeOutput(poses, poses.fps or DEFAULT_FPS)
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> str:
-        if file == paths.DEMO:
-            return file
-        state = paths.input_file(file).stat()
-        return f"{file} {state.st_size} {state.st_mtime_ns}"
+        return file if file == paths.DEMO else paths.input_stamp(file)
 
 
 class DemoInputs(io.ComfyNode):
@@ -487,11 +513,9 @@ class DemoInputs(io.ComfyNode):
         from ..video_core.images import read_picture
         from ..video_core.video import open_video
 
-        clip = np.stack(list(open_video(inputs.DRIVING).frames(max_frames=frames)))
-        reference = read_picture(inputs.REFERENCE)[None]
         return io.NodeOutput(
-            _image(reference),
-            _image(clip),
+            unit([read_picture(inputs.REFERENCE)]),
+            unit(open_video(inputs.DRIVING).frames(max_frames=frames)),
             InputImpl.VideoFromFile(str(inputs.DRIVING)),
             inputs.driving_poses()[:frames],
             inputs.reference_pose(),

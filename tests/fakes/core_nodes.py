@@ -166,6 +166,28 @@ class EmptyLatentImage:
         return ({"samples": torch.zeros(batch_size, 4, height // 8, width // 8)},)
 
 
+class EmptyImage:
+    @classmethod
+    def INPUT_TYPES(cls):
+        size = {"default": 512, "min": 1, "max": 16384, "step": 1}
+        return {
+            "required": {
+                "width": ("INT", size),
+                "height": ("INT", size),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096}),
+                "color": ("INT", {"default": 0, "min": 0, "max": 0xFFFFFF, "step": 1, "display": "color"}),
+            }
+        }
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "generate"
+    CATEGORY = "image"
+
+    def generate(self, width, height, batch_size=1, color=0):
+        colour = torch.tensor([color >> 16 & 255, color >> 8 & 255, color & 255]) / 255
+        return (colour.expand(batch_size, height, width, 3).clone(),)
+
+
 class CreateVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -268,6 +290,7 @@ NODES = {
         CLIPTextEncode,
         CLIPVisionEncode,
         EmptyLatentImage,
+        EmptyImage,
         CreateVideo,
         GetVideoComponents,
         LoadVideo,
