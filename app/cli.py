@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -162,6 +163,8 @@ def run_animate(args: argparse.Namespace) -> None:
 
 def run_jobs(args: argparse.Namespace) -> None:
     """A list of animations: finished ones are passed over, a failed one does not stop the others."""
+    if args.reference is not None or args.driving is not None or args.output.suffix:
+        raise UsageError("A list of jobs names its own pictures and videos, and --output is then a folder.")
     jobs, session, ledger = read_jobs(args.jobs), session_of(args), Ledger(args.output)
     args.output.mkdir(parents=True, exist_ok=True)
     done: list[str] = []
@@ -181,7 +184,7 @@ def _finished(args: argparse.Namespace, job: Job, session: Session, ledger: Ledg
     """The job's result: of an earlier run, where inputs and settings are the same, else made now."""
     own = options.with_settings(args, job.settings)
     request: Request = options.request_of(own, own.model, job.source)
-    key = key_of_job(job.source, request.key())
+    key = key_of_job(job.source, [request.key(), session.precision, session.detector.identity])
     known = ledger.done(key)
     if known is None:
         suffix = suffix_of(request.output.codec)
@@ -386,6 +389,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped; what was finished is kept.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has read enough; what is left of it must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError | MemoryError) and not _out_of_memory(error):
             raise

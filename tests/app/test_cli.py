@@ -94,6 +94,11 @@ def test_half_a_source_is_wrong_usage(refused) -> None:
     assert "both --reference and --driving" in refused("animate", "--reference", "a.png", code=2)
 
 
+@pytest.mark.parametrize("words", [("--reference", "a.png"), ("-o", "one.mp4")])
+def test_a_list_names_its_own_sources(refused, words: tuple[str, str]) -> None:
+    assert "A list of jobs names its own" in refused("animate", "--jobs", "list.json", *words, code=2)
+
+
 # ---- demo ----------------------------------------------------------------------------------------------
 
 
