@@ -28,7 +28,7 @@ from ..xdyna_core.sample import (
     working_bytes,
 )
 from ..xdyna_core.unet import XDynaUNet
-from . import context, encoders, host, images, paths, sockets
+from . import context, encoders, host, images, paths, rescue, sockets
 from .api import advanced, chosen, io, schema, seed
 
 log = logging.getLogger(__name__)
@@ -610,7 +610,8 @@ def _sampled(
     working = working_bytes(xdyna.unet, *shape[2:], shape[1], settings)
     placed = host.together(xdyna.managed, *scene.managed, working=working)
     run = xdyna.unet, scene.told, reference, noise, draws.offsets, settings, placed
-    [clip] = pipeline.denoise(*run, on_step=bar.on_step, on_window=bar.on_window)
+    with rescue.kept([], units):
+        [clip] = pipeline.denoise(*run, on_step=bar.on_step, on_window=bar.on_window)
     return images.latent_of(units.from_sampler(clip.cpu()))
 
 

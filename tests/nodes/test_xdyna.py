@@ -239,19 +239,20 @@ def test_one_seed_gives_one_result(run, classes, graph):
     assert not torch.equal(run({**graph, "sampler": changed(graph["sampler"], noise="original")}), first)
 
 
-def test_guidance_below_one_runs_one_branch(run, graph, monkeypatch):
-    from xdyna_unianimate.xdyna_core.unet import XDynaUNet
+def test_below_a_guidance_of_one_the_negative_prompt_is_not_asked(run, graph):
+    def found(guidance: float, no: str) -> torch.Tensor:
+        sampler = changed(graph["sampler"], guidance=guidance)
+        return run({**graph, "negative": changed(graph["negative"], text=no), "sampler": sampler})
 
-    batches, forward = [], XDynaUNet.forward
-    monkeypatch.setattr(
-        XDynaUNet,
-        "forward",
-        lambda net, x, *rest, **more: batches.append(len(x)) or forward(net, x, *rest, **more),
-    )
-    for guidance, together, expected in ((0.0, True, {1}), (3.0, True, {2}), (3.0, False, {1})):
-        batches.clear()
-        run({**graph, "sampler": changed(graph["sampler"], guidance=guidance, together=together)})
-        assert set(batches) == expected
+    assert torch.equal(found(0.0, "blurred"), found(0.0, ""))
+    assert not torch.equal(found(3.0, "blurred"), found(3.0, ""))
+
+
+def test_how_much_runs_at_once_changes_rounding_only(run, graph):
+    plain = run(graph)
+    for changes in ({"together": False}, {"batch": 3}):
+        once = run({**graph, "sampler": changed(graph["sampler"], **changes)})
+        torch.testing.assert_close(once, plain, atol=1e-4, rtol=1e-4)
 
 
 # ---- strengths -----------------------------------------------------------------------------------------
@@ -434,6 +435,21 @@ def test_cancel_takes_effect_before_the_next_forward_and_leaves_nothing(run, cla
     assert isinstance(caught.value.__cause__, mm.InterruptProcessingException) and len(calls) == 2
     monkeypatch.setattr(XDynaUNet, "forward", forward)
     assert torch.equal(again.run(graph).outputs["sampler"][0]["samples"], expected)
+
+
+def test_nan_keeps_the_last_finite_latents(run, comfy, graph, monkeypatch):
+    from xdyna_unianimate.xdyna_core.unet import XDynaUNet
+
+    calls, forward = [], XDynaUNet.forward
+
+    def nan_in_the_second_step(net, *given, **more):
+        calls.append(1)
+        return forward(net, *given, **more) * (float("nan") if len(calls) > 2 else 1)
+
+    monkeypatch.setattr(XDynaUNet, "forward", nan_in_the_second_step)
+    with pytest.raises(NodeError, match=r"finite latents, after 1 steps, are in .*\.latent"):
+        run(graph)
+    assert list((comfy.base / "output" / "latents").glob("unfinished_*.latent"))
 
 
 def test_only_what_depends_on_a_change_runs_again(run, face_graph):
