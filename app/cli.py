@@ -207,7 +207,7 @@ def run_compare(args: argparse.Namespace) -> None:
 def run_evaluate(args: argparse.Namespace) -> int:
     """Numbers of a result; ``THRESHOLD_MISSED`` where a required one does not hold."""
     with bar("frames") as at:
-        outcome = evaluate_files(args, at)
+        outcome = evaluate_files(args, pose_cache(args), at)
     found = {**outcome.scores.as_dict(), "failures": outcome.failures, "files": outcome.files}
     written = [f"Written: {', '.join(map(str, outcome.files.values()))}"] if outcome.files else []
     show(args, found, [outcome.scores.text(), *outcome.failures, *written])

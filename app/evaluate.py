@@ -102,7 +102,7 @@ def _find(result: Frames, tools: Tools, notes: list[str]) -> PoseSequence | None
         return None
     try:
         return find(result(), tools.detector, PoseSettings(tools.person, max_gap=0))
-    except PoseError as error:
+    except (PoseError, FileNotFoundError, ImportError) as error:
         notes.append(f"No pose was found in the result: {error}")
         return None
 
@@ -136,6 +136,8 @@ class _Look:
         try:
             height = pose.body_height(poses)
             if picture is None or own is None:
+                if picture is not None:
+                    notes.append("The reference's pose is not known, so no colours were compared with it.")
                 return _Look(poses, height, embedding=embedding)
             size = (picture.shape[1], picture.shape[0])
             own = on_canvas(own, size)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..pose_align.pose import PoseError
 from . import arguments as options
 from .arguments import Group, Option, UsageError, option, switch
 from .evaluate import Inputs, Tools, evaluate
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
     from ..pose_align.pose import PoseSequence
     from ..video_core.windows import Windows
+    from .state import PoseCache
+
+log = logging.getLogger(__name__)
 
 THRESHOLD_MISSED = 3
 """Exit code of the command where a required condition does not hold."""
@@ -29,6 +35,7 @@ OWN: tuple[Option, ...] = (
     option("--reference", type=Path, metavar="PICTURE", help="that was animated"),
     option("--driving", type=Path, metavar="SOURCE", help="video or pose file that the result was made from"),
     option("--reference-pose", type=Path, metavar="FILE", help="pose file of the reference"),
+    options.REFERENCE_PERSON,
     option("--align", choices=("robust", "original", "off"), default="robust", help="as the result was made"),
     option("--model", choices=("unianimate", "xdyna"), default="unianimate",
            help="that made the result: X-Dyna cuts the reference to the video's shape"),
@@ -66,11 +73,16 @@ class Outcome:
     files: dict[str, Path]
 
 
-def evaluate_files(args: argparse.Namespace, on_frame: Callable[[int], None] | None = None) -> Outcome:
-    """The command's work; thresholds are read first, so that a wrong one costs nothing."""
+def evaluate_files(
+    args: argparse.Namespace, cache: PoseCache | None = None, on_frame: Callable[[int], None] | None = None
+) -> Outcome:
+    """The command's work; thresholds are read first, so that a wrong one costs nothing.
+
+    cache: of the driving poses.
+    """
     thresholds = [Threshold.parse(text) for text in args.require]
     detector = options.detector_of(args)
-    scores = evaluate(_inputs(args, detector), _tools(args, detector), on_frame)
+    scores = evaluate(_inputs(args, detector, cache), _tools(args, detector), on_frame)
     failures = tuple(filter(None, (threshold.failure(scores.summary) for threshold in thresholds)))
     extra = {"result": str(args.result), "failures": list(failures)}
     written = write(scores, args.output, extra) if args.output is not None else {}
@@ -89,15 +101,15 @@ def _tools(args: argparse.Namespace, detector: LateDetector) -> Tools:
         learned["features"] = FeatureNetwork(args.features)
     if args.clip_vision is not None:
         learned["embed"] = clip_embedding(args.clip_vision)
-    return Tools(detector if args.find_poses else None, person=args.person, **learned)
+    return Tools(detector if args.find_poses else None, person=args.reference_person, **learned)
 
 
-def _inputs(args: argparse.Namespace, detector: LateDetector) -> Inputs:
+def _inputs(args: argparse.Namespace, detector: LateDetector, cache: PoseCache | None) -> Inputs:
     from ..video_core.images import read_picture
     from ..video_core.video import open_video
 
     result = open_video(args.result)
-    wanted, own = _poses(args, detector, result.size)
+    wanted, own = _poses(args, detector, cache, result.size)
     return Inputs(
         result=result.frames,
         truth=None if args.truth is None else open_video(args.truth).frames,
@@ -109,27 +121,40 @@ def _inputs(args: argparse.Namespace, detector: LateDetector) -> Inputs:
 
 
 def _poses(
-    args: argparse.Namespace, detector: LateDetector, size: tuple[int, int]
+    args: argparse.Namespace, detector: LateDetector, cache: PoseCache | None, size: tuple[int, int]
 ) -> tuple[PoseSequence | None, PoseSequence | None]:
     """The poses that a result (width, height) was made from, and the reference's."""
-    from ..video_core.images import read_picture
     from . import animate, poses
 
     settings = options.pose_settings(args)
     if args.reference is not None and args.driving is not None:
         source = animate.Source(args.reference, args.driving, args.reference_pose)
-        ready = animate.prepare(source, animate.Preparation(settings, args.align), detector)
+        how = animate.Preparation(settings, args.reference_person, args.align)
+        ready = animate.prepare(source, how, detector, cache=cache)
         wanted, own = ready.aligned, ready.reference_pose
     else:
-        wanted = None if args.driving is None else poses.read(args.driving, settings, detector)
+        read = partial(poses.read, settings=settings, detector=detector, cache=cache)
+        wanted = None if args.driving is None else read(args.driving)
         own = None
         if args.reference_pose is not None:
-            own = poses.read(args.reference_pose, poses.PoseSettings(), detector)
+            own = poses.load_poses(args.reference_pose)[:1]
         elif args.reference is not None and args.find_poses:
-            own = poses.of_picture(read_picture(args.reference), detector, args.person)
+            own = _of_picture(args.reference, detector, args.reference_person)
     if args.model == "xdyna" and args.reference is not None and wanted is not None:
         wanted = animate.in_crop(wanted, size)
     return wanted, own
+
+
+def _of_picture(reference: Path, detector: LateDetector, person: str) -> PoseSequence | None:
+    """The reference's pose, None where it cannot be found: then its colours are not compared."""
+    from ..video_core.images import read_picture
+    from .poses import of_picture
+
+    try:
+        return of_picture(read_picture(reference), detector, person)
+    except (PoseError, FileNotFoundError, ImportError) as error:
+        log.warning("The reference's pose is not known: %s", error)
+        return None
 
 
 def _windows(args: argparse.Namespace, frames: int) -> Windows | None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from xdyna_unianimate.app import scores as scores_module
 from xdyna_unianimate.app.cli import main
 from xdyna_unianimate.app.evaluate import Inputs, Tools, evaluate
 from xdyna_unianimate.app.evaluate_files import clip_embedding
 from xdyna_unianimate.app.metrics.learned import FeatureNetwork
 from xdyna_unianimate.app.scores import MEASURES, Scores, Threshold
-from xdyna_unianimate.demo import checkpoints, puppets
+from xdyna_unianimate.demo import checkpoints, inputs, puppets
 from xdyna_unianimate.demo.data import CANVAS, HELD_OUT
 from xdyna_unianimate.pose_align.detector import Detection
 from xdyna_unianimate.pose_align.interchange import save_poses
@@ -249,6 +250,7 @@ def files(clip, tmp_path_factory):
     write_video(frames, folder / "truth.mp4", 12)
     write_video([np.roll(frame, 2, axis=1) for frame in frames], folder / "result.mp4", 12)
     save_poses(poses, folder / "poses.npz")
+    Image.fromarray(clip[2]).save(folder / "reference.png")
     return folder
 
 
@@ -263,6 +265,36 @@ def test_command(files, tmp_path, capsys):
     assert main([*command, "--require", "psnr>=90", "--require", "flicker<=200"]) == 3
     shown = capsys.readouterr().out
     assert "psnr>=90 does not hold" in shown and "flicker<=200" not in shown
+
+
+@pytest.fixture
+def no_backend(monkeypatch, tmp_path):
+    """No detector can be used, and no pose is cached."""
+    monkeypatch.setenv("XDUA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("xdyna_unianimate.pose_align.detector.available_backends", lambda folders=(): [])
+
+
+def test_command_without_a_detector_measures_the_rest(files, no_backend, capsys):
+    words = ["evaluate", str(files / "result.mp4"), "--truth", str(files / "truth.mp4"), "--json"]
+    assert main([*words, "--reference", str(files / "reference.png")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "psnr" in found["summary"] and "joints_5" not in found["summary"]
+    assert any("no pose detector that can be used" in note for note in found["notes"])
+
+
+def test_command_with_everything_of_a_demo_run(tmp_path, monkeypatch, capsys):
+    """The drawn clip as the result of its own poses, seen by the detector that knows it."""
+    monkeypatch.setenv("XDUA_CACHE", str(tmp_path / "cache"))
+    words = ["evaluate", str(inputs.DRIVING), "--truth", str(inputs.DRIVING), "--detector", "demo", "--json"]
+    words += ["--reference", str(inputs.REFERENCE), "--driving", str(inputs.DRIVING), "--align", "off"]
+    words += ["--model", "xdyna", "--max-frames", "24", "--segments", "9", "--require", "joints_5>=99"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["summary"]["joints_5"] == 100 and found["summary"]["psnr"] == 100
+    assert {"reference_similarity", "clothing_error", "seam_score", "mouth_correlation"} <= set(
+        found["summary"]
+    )
+    assert (tmp_path / "cache").exists()
 
 
 def test_command_tells_errors_in_a_sentence(files, capsys):
