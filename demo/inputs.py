@@ -46,7 +46,7 @@ def draw_inputs(folder: Path = FOLDER) -> None:
 
     dancer, dance = puppets.Puppet.from_seed(DRIVING_SEED), puppets.Motion.from_seed(DRIVING_SEED)
     frames = list(puppets.clip(dancer, dance, puppets.Scene.from_seed(DRIVING_SEED), FRAMES, CANVAS))
-    write_video((picture for picture, _ in frames), folder / DRIVING.name, fps=FPS)
+    write_video((picture for picture, _ in frames), folder / DRIVING.name, fps=FPS, overwrite=True)
     save_poses(_poses([points for _, points in frames], FPS), folder / DRIVING_POSES.name)
 
 

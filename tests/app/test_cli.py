@@ -145,7 +145,7 @@ def test_pose_takes_every_nth_frame_at_the_speed_that_is_left(run) -> None:
 def test_pose_looks_at_a_video_once(run, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("pose", inputs.DRIVING, "--detector", "demo", "--max-frames", 2, "--overwrite", "-o", "p.npz")
     run(*words)
-    monkeypatch.setattr("xdyna_unianimate.app.poses.find", None)
+    monkeypatch.setattr("xdyna_unianimate.app.poses._followed", None)
     run(*words)
     with pytest.raises(TypeError):
         main([*map(str, words), "--no-cache"])
