@@ -113,7 +113,7 @@ ALIGNMENT: Group = (
 SAMPLING: Group = (
     "sampling (what is left out is as published)",
     (
-        option("--resolution", type=size_of, metavar="WxH", help="of the video"),
+        option("--resolution", type=size_of, metavar="WxH", help="of the video; the embedded weights' is 128x192"),
         option("--width", type=int, help="instead of the resolution's"),
         option("--height", type=int, help="instead of the resolution's"),
         option("--steps", type=int),
@@ -287,7 +287,7 @@ def _preparation(args: argparse.Namespace) -> Preparation:
 
 
 def _sampling(args: argparse.Namespace, system: UniAnimate | XDyna) -> Sampling:
-    size = args.resolution
+    size = args.resolution or _size_of_weights(args)
     if args.width is not None or args.height is not None:
         width, height = size or system.settings(Sampling(), 1).size
         size = (args.width or width, args.height or height)
@@ -302,6 +302,15 @@ def _sampling(args: argparse.Namespace, system: UniAnimate | XDyna) -> Sampling:
         batch=args.context_batch,
         fuse=args.fuse,
     )
+
+
+def _size_of_weights(args: argparse.Namespace) -> tuple[int, int] | None:
+    """The embedded weights' own resolution; None is the published one."""
+    if args.weights != "demo":
+        return None
+    from ..demo.architectures import RESOLUTION
+
+    return RESOLUTION
 
 
 def _unianimate(args: argparse.Namespace) -> UniAnimate:

@@ -232,6 +232,11 @@ def test_width_and_height_stand_for_the_resolution(run) -> None:
     assert open_video(run(*words)["video"]).size == (48, 32)
 
 
+def test_embedded_weights_have_a_resolution_of_their_own(run) -> None:
+    words = [word for word in QUICK if word not in ("--resolution", SIZE)]
+    assert open_video(run("animate", *DRAWN, *words, "--max-frames", 2)["video"]).size == RESOLUTION
+
+
 def test_fps_codec_and_strip(run) -> None:
     result = run("animate", *DRAWN, *QUICK, "--fps", 30, "--codec", "gif", "--strip")
     video = open_video(result["video"])
