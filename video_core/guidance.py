@@ -10,6 +10,14 @@ Denoiser = Callable[[Tensor, int], Tensor]
 """(latents [1, c, F, h, w], timestep) -> predictions [branches, c, F, h, w]; samplers take one branch."""
 
 
+def for_branches(x: Tensor, rows: int) -> Tensor:
+    """Rows [w, ...] that all branches share, given to each branch in turn: [(branches w), ...].
+
+    rows: branches x w. What has that many rows already comes back as it is.
+    """
+    return x if len(x) == rows else x.repeat(rows // len(x), *[1] * (x.ndim - 1))
+
+
 def guided(denoise: Denoiser, scale: float) -> Denoiser:
     """uncond + scale * (cond - uncond), of a denoiser whose branches are (uncond, cond) in this order.
 

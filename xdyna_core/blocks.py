@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..video_core.guidance import for_branches
 from .config import XDynaConfig
 from .image_prompt import ContextKV
 from .motion import MotionModule
@@ -123,8 +124,11 @@ class UpBlock(_LayeredBlock):
         skips: list[Tensor],
         size: tuple[int, int] | None,
     ) -> Tensor:
-        """x: [b, c, f, h, w]; skips: one per layer, in the order of use; size: (h, w) of the next level."""
+        """x: [b, c, f, h, w]; skips: one per layer, in the order of use, of b rows or those that branches of
+        guidance share; size: (h, w) of the next level.
+        """
         for i, skip in enumerate(skips):
+            skip = for_branches(skip, len(x))
             x = self.layer(i, torch.cat([x, skip], dim=1), time, context, strengths)
         for upsample in self.upsamplers:
             x = upsample(x, size)

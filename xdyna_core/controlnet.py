@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,26 @@ class Residuals:
 
     def frames(self, frames: list[int]) -> Residuals:
         """The chosen frames: a window of residuals that were computed for a longer clip."""
-        return Residuals(tuple(x[:, :, frames] for x in self.down), self.mid[:, :, frames])
+        return self._each(lambda x: x[:, :, frames])
+
+    def followed_by(self, other: Residuals) -> Residuals:
+        """These frames, then those of ``other``."""
+        return self._joined(other, dim=2)
+
+    def beside(self, other: Residuals) -> Residuals:
+        """These rows of the batch, then those of ``other``."""
+        return self._joined(other, dim=0)
+
+    def as_windows(self, windows: int) -> Residuals:
+        """[1, c, (windows f), h, w] -> [windows, c, f, h, w]."""
+        return self._each(lambda x: rearrange(x, "1 c (w f) h x -> w c f h x", w=windows))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Residuals:
+        return Residuals(tuple(change(x) for x in self.down), change(self.mid))
+
+    def _joined(self, other: Residuals, dim: int) -> Residuals:
+        down = tuple(torch.cat(pair, dim) for pair in zip(self.down, other.down, strict=True))
+        return Residuals(down, torch.cat([self.mid, other.mid], dim))
 
 
 class ControlNet(nn.Module):

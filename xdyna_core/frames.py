@@ -121,13 +121,14 @@ class ControlImages:
     def channels(self) -> int:
         return self.frames.shape[-1]
 
-    def at(self, frames: Sequence[int]) -> Tensor:
-        """float32 [f, c, H, W] in 0..1: the images of the chosen clip frames, on the CPU."""
-        scaled = 2 * (self.frames[list(frames)].astype(np.float32) / np.float32(255)) - 1
-        span = self.high - self.low
+    def at(self, frames: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """float32 [f, c, H, W] in 0..1: the images of the chosen clip frames, on ``device``."""
+        chosen = torch.from_numpy(self.frames[list(frames)]).to(device)
+        low, high = (torch.from_numpy(value).to(device) for value in (self.low, self.high))
+        span = high - low
         # F (quirk 5): a constant clip, such as the maps of a clip without a face, is 0/0 in the original.
-        images = np.where(span > 0, (scaled - self.low) / np.where(span > 0, span, 1), np.float32(0))
-        return rearrange(torch.from_numpy(images), "f h w c -> f c h w").contiguous()
+        images = torch.where(span > 0, (2 * (chosen.float() / 255) - 1 - low) / span, 0)
+        return rearrange(images, "f h w c -> f c h w").contiguous()
 
 
 def control_images(frames: Iterable[np.ndarray], size: Size, *, stretch: Stretch = "clip") -> ControlImages:

@@ -287,14 +287,16 @@ def denoise(
         for control in told.controls:
             if control.span.strength > 0:
                 residency.enter_context(placed(control.network))
-        clip = sample_clip(
-            branch_denoiser(unet, given.to(device), settings.timesteps(), together=settings.together),
-            noise.to(device),
-            settings,
-            offsets,
-            on_step=on_step,
-            on_window=on_window,
+        predict = branch_denoiser(
+            unet,
+            given.to(device),
+            settings.timesteps(),
+            together=settings.together,
+            reuse=settings.reuse,
+            windows_at=settings.windows_at(noise.shape[2], offsets),
         )
+        callbacks = {"on_step": on_step, "on_window": on_window}
+        clip = sample_clip(predict, noise.to(device), settings, offsets, **callbacks)
     yield clip
 
 

@@ -47,7 +47,7 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Identity() if same else FrameConv(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x: [b, c, f, h, w]; time: [b, time_dim], the same for all frames. Returns [b, c', f, h, w]."""
+        """x: [b, c, f, h, w]; time: [b or 1, time_dim], the same for all frames. Returns [b, c', f, h, w]."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = h + rearrange(self.time_emb_proj(F.silu(time)), "b c -> b c 1 1 1")
         h = self.conv2(F.silu(self.norm2(h)))

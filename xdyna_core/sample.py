@@ -6,19 +6,30 @@ part of them: it is put in front of every window, and what the UNet predicts for
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..video_core.guidance import Denoiser, guided
+from ..video_core.guidance import Denoiser, for_branches, guided
 from ..video_core.samplers import OnStep, sample
 from ..video_core.schedule import Schedule, leading_timesteps, linear_schedule
-from ..video_core.windows import Fuse, WindowDenoiser, Windows, open_windows, uniform_windows, windowed
+from ..video_core.windows import (
+    Fuse,
+    WindowDenoiser,
+    Windows,
+    WindowsAt,
+    open_windows,
+    uniform_windows,
+    windowed,
+)
 from .controlnet import ControlNet, Residuals
 from .frames import ControlImages
+from .reuse import EVERYTHING, HINT_BYTES, EmbeddedImages, FrameResiduals, OncePerFrame, Reuse
 from .transformer import Strengths
 from .unet import XDynaUNet
 
@@ -115,6 +126,7 @@ class SampleSettings:
         keeps the two ends apart.
     batch: windows per call of the network. fuse: "uniform" as published, or "pyramid".
     together: both branches of guidance in one call, as published; False takes less memory.
+    reuse: what is computed once where the original computes it again; changes no result beyond rounding.
     """
 
     steps: int = 25
@@ -127,6 +139,7 @@ class SampleSettings:
     batch: int = 1
     fuse: Fuse = "uniform"
     together: bool = True
+    reuse: Reuse = Reuse()
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance < float("inf"):
@@ -147,31 +160,37 @@ class SampleSettings:
             return uniform_windows(frames, self.window, self.overlap, offset=offset)
         return open_windows(frames, self.window, self.overlap, offset=offset)
 
-
-ControlResiduals = Callable[[Tensor, int, Windows, list[int]], Residuals | None]
-"""(views [n, c, f, h, w], timestep, W windows, n rows of the context) -> what ControlNets add to the UNet.
-
-View i shows window i mod W; its latents have no reference frame.
-"""
+    def windows_at(
+        self, frames: int, offsets: Sequence[int], schedule: Schedule | None = None
+    ) -> WindowsAt:
+        """The windows of a clip by timestep. offsets: one per step that runs."""
+        timesteps = self.timesteps(schedule)
+        if len(offsets) < len(timesteps):
+            raise ValueError(
+                f"{len(timesteps)} steps run and there are {len(offsets)} window offsets; draw one per step."
+            )
+        turned = dict(zip(timesteps, offsets, strict=False))
+        return lambda t: self.windows(frames, turned[t])
 
 
 def control_residuals(
-    controls: Sequence[Control], text: Tensor, progress: dict[int, float]
-) -> ControlResiduals:
-    """The sum over ControlNets, each on the frames of the windows alone (X-Dyna spec 6).
+    controls: Sequence[Control], text: Tensor, progress: Mapping[int, float], hint_bytes: int = 0
+) -> FrameResiduals:
+    """The sum over ControlNets for frames of the clip (X-Dyna spec 6); None where none acts.
 
-    text: [branches, text tokens, dim]. K (quirk 4): both branches see the same images. None where no
-    ControlNet acts.
+    text: [rows, text tokens, dim]. K (quirk 4): both branches see the same images. hint_bytes: what may be
+    kept of each ControlNet's embedded images.
     """
+    embedded = [EmbeddedImages(control.network, control.images, hint_bytes) for control in controls]
 
-    def residuals(views: Tensor, t: int, windows: Windows, rows: list[int]) -> Residuals | None:
+    def residuals(latents: Tensor, t: int, frames: list[int], row: int) -> Residuals | None:
         total = None
-        for control in controls:
+        for control, images in zip(controls, embedded, strict=True):
             strength = control.span.at(progress[t])
             if strength == 0:
                 continue
-            hints = _embedded(control, windows, views.device).repeat(len(views) // len(windows), 1, 1, 1, 1)
-            own = control.network(views, t, text[rows], hints, strength=strength)
+            hints = images.at(frames, latents.device)
+            own = control.network(latents, t, text[row : row + 1], hints, strength=strength)
             total = own if total is None else total + own
         return total
 
@@ -179,54 +198,85 @@ def control_residuals(
 
 
 def branch_denoiser(
-    unet: XDynaUNet, conditions: Conditions, timesteps: Sequence[int], *, together: bool = True
+    unet: XDynaUNet,
+    conditions: Conditions,
+    timesteps: Sequence[int],
+    *,
+    together: bool = True,
+    reuse: Reuse = EVERYTHING,
+    windows_at: WindowsAt | None = None,
 ) -> WindowDenoiser:
     """The networks under the conditions of one clip, as a denoiser of its windows.
 
     timesteps: those that run, which the conditions' spans are counted in. together: see SampleSettings.
-    The context is projected here, once: UNet and conditions must be on the device where the latents will be.
+    windows_at: the windows of every step, all of which will be asked for, so that a ControlNet need not see a
+    frame twice. UNet and conditions must be on the device where the latents will be.
     """
-    projected = unet.project_context(conditions.context)
     progress = {t: index / len(timesteps) for index, t in enumerate(timesteps)}
-    text = conditions.context[:, : -unet.config.image_tokens]
-    controlled = control_residuals(conditions.controls, text, progress)
+    context = unet.project_context(conditions.context) if reuse.context else conditions.context
     branches = list(range(len(conditions.context)))
     calls = [branches] if together else [[branch] for branch in branches]
+    controlled = _controlled(unet, conditions, progress, calls, reuse, windows_at)
 
     def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
         strengths = Strengths(conditions.adapter.at(progress[t]), conditions.image_prompt.at(progress[t]))
         predictions = []
         for call in calls:
             rows = [branch for branch in call for _ in windows]
-            views = latents.repeat(len(call), 1, 1, 1, 1)
-            residuals = controlled(views, t, windows, rows)
+            own = context.rows(rows) if reuse.context else context[rows]
+            views = latents if reuse.prefix else for_branches(latents, len(rows))
+            residuals = controlled(latents, t, windows, call)
             added = () if residuals is None else (residuals.down, residuals.mid)
             reference = conditions.reference.to(views).expand(len(views), -1, -1, -1, -1)
             sample = torch.cat([reference, views], dim=2)
-            predictions.append(unet(sample, t, projected.rows(rows), *added, strengths=strengths)[:, :, 1:])
+            predictions.append(unet(sample, t, own, *added, strengths=strengths)[:, :, 1:])
         return rearrange(torch.cat(predictions), "(b w) c f h x -> b w c f h x", w=len(windows))
 
     return denoise
 
 
+def _controlled(
+    unet: XDynaUNet,
+    conditions: Conditions,
+    progress: Mapping[int, float],
+    calls: Sequence[Sequence[int]],
+    reuse: Reuse,
+    windows_at: WindowsAt | None,
+) -> Callable[[Tensor, int, Windows, Sequence[int]], Residuals | None]:
+    """(latents of W windows [W, c, f, h, w], timestep, the windows, branches) -> residuals of W rows, or of W
+    for each branch where the branches' texts differ.
+    """
+    text = conditions.context[:, : -unet.config.image_tokens]
+    one_for_all = reuse.branches and all(torch.equal(text[0], other) for other in text[1:])
+    rows_of = [[0] if one_for_all else list(call) for call in calls]
+    residuals = control_residuals(conditions.controls, text, progress, HINT_BYTES if reuse.hints else 0)
+    if reuse.frames and windows_at is not None:
+        asked = Counter(row for rows in rows_of for row in rows)
+
+        def uses(t: int, row: int) -> Counter[int]:
+            return Counter(asked[row] * [frame for window in windows_at(t) for frame in window])
+
+        residuals = OncePerFrame(residuals, uses)
+
+    def controlled(latents: Tensor, t: int, windows: Windows, call: Sequence[int]) -> Residuals | None:
+        clip = rearrange(latents, "w c f h x -> 1 c (w f) h x")
+        frames = [frame for window in windows for frame in window]
+        made = [residuals(clip, t, frames, row) for row in ([0] if one_for_all else call)]
+        if made[0] is None:
+            return None
+        return reduce(Residuals.beside, [own.as_windows(len(windows)) for own in made])
+
+    return controlled
+
+
 def clip_denoiser(
     denoise: WindowDenoiser,
     settings: SampleSettings,
-    frames: int,
-    offsets: Mapping[int, int],
+    windows_at: WindowsAt,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Denoiser:
-    """A denoiser of windows becomes one of the clip: averaged over windows, then guided (X-Dyna spec 8.3).
-
-    offsets: of the windows, by timestep.
-    """
-    predict = windowed(
-        denoise,
-        lambda t: settings.windows(frames, offsets[t]),
-        batch=settings.batch,
-        fuse=settings.fuse,
-        on_window=on_window,
-    )
+    """A denoiser of windows becomes one of the clip: averaged over windows, then guided (X-Dyna spec 8.3)."""
+    predict = windowed(denoise, windows_at, batch=settings.batch, fuse=settings.fuse, on_window=on_window)
     return guided(predict, settings.guidance) if settings.guided else predict
 
 
@@ -246,14 +296,9 @@ def sample_clip(
     runs (``ClipDraws.offsets``). Callbacks: see ``samplers.sample`` and ``windows.windowed``.
     """
     schedule = schedule or linear_schedule()
-    timesteps = settings.timesteps(schedule)
-    if len(offsets) < len(timesteps):
-        raise ValueError(
-            f"{len(timesteps)} steps run and there are {len(offsets)} window offsets; draw one per step."
-        )
-    turned = dict(zip(timesteps, offsets, strict=False))
-    predict = clip_denoiser(denoise, settings, latents.shape[2], turned, on_window)
-    return sample(predict, latents, schedule, timesteps, on_step=on_step)
+    windows_at = settings.windows_at(latents.shape[2], offsets, schedule)
+    predict = clip_denoiser(denoise, settings, windows_at, on_window)
+    return sample(predict, latents, schedule, settings.timesteps(schedule), on_step=on_step)
 
 
 def working_bytes(unet: XDynaUNet, height: int, width: int, frames: int, settings: SampleSettings) -> int:
@@ -263,9 +308,3 @@ def working_bytes(unet: XDynaUNet, height: int, width: int, frames: int, setting
     channels = unet.config.block_out_channels[0]
     return WORKING_TENSORS * pictures * height * width * channels * unet.dtype.itemsize
 
-
-def _embedded(control: Control, windows: Windows, device: torch.device) -> Tensor:
-    """The control images of W windows, embedded: [W, c, f, h, w]."""
-    images = control.images.at([frame for window in windows for frame in window])
-    embedding = control.network.embed(images.to(device))
-    return rearrange(embedding, "1 c (w f) h x -> w c f h x", w=len(windows))

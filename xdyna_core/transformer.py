@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..video_core.attention import TransformerBlock
+from ..video_core.guidance import for_branches
 from .adapter import DynamicsAdapterAttention
 from .image_prompt import ContextKV, IPAdapterAttention
 from .resnet import FrameConv, FrameGroupNorm
@@ -36,9 +37,13 @@ class AdaptedBlock(TransformerBlock):
         super().__init__(dim, own, IPAdapterAttention(dim, heads, head_dim, context_dim))
 
     def forward(self, x: Tensor, context: ContextKV, strengths: Strengths = FULL) -> Tensor:
-        """x: [b, f, tokens, dim]; the context of a batch element serves all its frames. Same shape back."""
+        """x: [b, f, tokens, dim]; the context of a batch element serves all its frames. Same shape back.
+
+        A context of more rows is of several branches of guidance, for which x is the same up to here; what
+        comes back has the context's rows, see ``for_branches``.
+        """
         frames = x.shape[1]
-        x = x + self.attn1(self.norm1(x), strengths.reference)
+        x = for_branches(x + self.attn1(self.norm1(x), strengths.reference), len(context.k))
         asking = rearrange(self.norm2(x), "b f t c -> b (f t) c")
         told = self.attn2(asking, context, strengths.image_prompt)
         x = x + rearrange(told, "b (f t) c -> b f t c", f=frames)
@@ -61,8 +66,9 @@ class SpatialTransformer(nn.Module):
         return self.transformer_blocks[0].attn2.project(text, image)
 
     def forward(self, x: Tensor, context: ContextKV, strengths: Strengths = FULL) -> Tensor:
-        """x: [b, c, f, h, w], frame 0 the reference -> the same shape."""
+        """x: [b, c, f, h, w], frame 0 the reference -> the same shape, with the context's rows."""
         height, width = x.shape[-2:]
         tokens = rearrange(self.proj_in(self.norm(x)), "b c f h w -> b f (h w) c")
         tokens = self.transformer_blocks[0](tokens, context, strengths)
-        return x + self.proj_out(rearrange(tokens, "b f (h w) c -> b c f h w", h=height, w=width))
+        change = self.proj_out(rearrange(tokens, "b f (h w) c -> b c f h w", h=height, w=width))
+        return for_branches(x, len(change)) + change

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..video_core.attention import sinusoidal_embedding
+from ..video_core.guidance import for_branches
 from .blocks import DownBlock, MidBlock, UpBlock
 from .config import XDynaConfig
 from .image_prompt import ContextKV
@@ -116,16 +117,19 @@ class XDynaUNet(nn.Module):
 
         sample:  latents [b, c, 1 + f, h, w], scaled by 0.18215; frame 0 is the clean reference, 1 <= f <= 24.
         t:       timestep, a number or [b]; the same for all frames.
-        context: [b, text + image tokens, dim], or what ``project_context`` made of it once per clip.
+        context: [b, text + image tokens, dim], or what ``project_context`` made of it once per clip. With n
+            times b rows it is that of n branches of guidance (row i belongs to sample i mod b): what does not
+            depend on it is computed once, and the prediction has its rows. t is a number then.
         down_residuals, mid_residual: of the ControlNets, one per skip [b, c, 1 + f or f, h, w] and one for
-            the middle; those with f frames belong to frames 1 and later. Both or neither.
+            the middle, or with a row for each of the context's; those with f frames belong to frames 1 and
+            later. Both or neither.
         strengths: of the two adapters, for this call.
         Raises ValueError, with a sentence, for shapes the network cannot take.
         """
         self._check(sample, down_residuals, mid_residual)
         projected = self.project_context(context) if isinstance(context, Tensor) else context
         levels = len(self.down_blocks)
-        time = self.time_embedding(torch.as_tensor(t, device=sample.device).expand(len(sample)))
+        time = self.time_embedding(torch.as_tensor(t, device=sample.device).reshape(-1))
         x = self.conv_in(sample.to(self.dtype))
         skips = [x]
         for block, kv in zip(self.down_blocks, projected.blocks[:levels], strict=True):
@@ -178,7 +182,9 @@ def _with_residual(x: Tensor, residual: Tensor | None) -> Tensor:
     """x + residual, where there is one; without the reference frame it is added to the later frames alone."""
     if residual is None:
         return x
-    residual, untouched = residual.to(x), x.shape[2] - residual.shape[2]
+    rows = max(len(x), len(residual))
+    x, residual = for_branches(x, rows), for_branches(residual.to(x), rows)
+    untouched = x.shape[2] - residual.shape[2]
     if untouched == 0:
         return x + residual
     return torch.cat([x[:, :, :untouched], x[:, :, untouched:] + residual], dim=2)

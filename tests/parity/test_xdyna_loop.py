@@ -14,6 +14,7 @@ from xdyna_unianimate.xdyna_core import noise
 from xdyna_unianimate.xdyna_core.config import ControlNetConfig, XDynaConfig
 from xdyna_unianimate.xdyna_core.controlnet import ControlNet
 from xdyna_unianimate.xdyna_core.frames import control_images, face_control
+from xdyna_unianimate.xdyna_core.reuse import EVERYTHING, NOTHING, Reuse
 from xdyna_unianimate.xdyna_core.sample import (
     Conditions,
     Control,
@@ -169,15 +170,16 @@ def test_timesteps(run: Run) -> None:
     golden.count(run.data)
 
 
-def test_every_step(run: Run) -> None:
-    """From the recorded start and offsets: guided noise and latents of each step, the end, the video."""
-    conditions, timesteps, frames = run.conditions, run.timesteps, run.start.shape[2]
+@pytest.mark.parametrize("reuse", [EVERYTHING, NOTHING], ids=["reuse", "published order of work"])
+def test_every_step(run: Run, reuse: Reuse) -> None:
+    """From the recorded start and windows: guided noise and latents of each step, the end, the video."""
+    conditions, timesteps = run.conditions, run.timesteps
     conditions.check(*run.start.shape[2:])
     outputs, steps = [], len(timesteps)
     hook = run.unet.register_forward_hook(lambda module, inputs, output: outputs.append(output))
-    denoise = branch_denoiser(run.unet, conditions, timesteps)
-    offsets = dict(zip(timesteps, run.row["offsets"], strict=True))
-    predict = clip_denoiser(denoise, run.settings, frames, offsets)
+    windows_at = dict(zip(timesteps, run.row["windows"], strict=True)).get
+    denoise = branch_denoiser(run.unet, conditions, timesteps, reuse=reuse, windows_at=windows_at)
+    predict = clip_denoiser(denoise, run.settings, windows_at)
 
     def recorded(latents: Tensor, t: int) -> Tensor:
         guided = predict(latents, t)

@@ -19,6 +19,7 @@ from xdyna_unianimate.video_core.vae import Vae, VaeConfig
 from xdyna_unianimate.xdyna_core import face, frames
 from xdyna_unianimate.xdyna_core.noise import blurred, draw
 from xdyna_unianimate.xdyna_core.pipeline import Inputs, Models, Settings, animate, image_tokens
+from xdyna_unianimate.xdyna_core.reuse import NOTHING
 from xdyna_unianimate.xdyna_core.sample import SampleSettings, Span
 
 from .tiny import CONFIG, RESAMPLER, normal, tiny_controlnet, tiny_resampler, tiny_unet
@@ -216,7 +217,7 @@ def calls(network: nn.Module) -> Iterator[list]:
 @pytest.mark.parametrize(("guidance", "branches"), [(0.0, 1), (0.9, 1), (1.0, 2), (7.5, 2)])
 def test_guidance_below_one_is_a_single_branch(models, guidance: float, branches: int) -> None:
     with calls(models.unet) as seen:
-        video(models, inputs(3), settings(guidance=guidance))
+        video(models, inputs(3), settings(guidance=guidance, reuse=NOTHING))
     assert [len(given[0]) for given in seen] == [branches, branches]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from xdyna_unianimate.video_core.schedule import linear_schedule
 from xdyna_unianimate.xdyna_core.controlnet import ControlNet
 from xdyna_unianimate.xdyna_core.frames import ControlImages, control_images
+from xdyna_unianimate.xdyna_core.reuse import NOTHING
 from xdyna_unianimate.xdyna_core.sample import (
     Conditions,
     Control,
@@ -53,10 +54,10 @@ def conditions(controlnets) -> Conditions:
 
 
 @torch.no_grad()
-def predict(unet, conditions, t: int = STEPS[0], windows=None, together: bool = True) -> Tensor:
+def predict(unet, conditions, t: int = STEPS[0], windows=None, **options) -> Tensor:
     windows = windows or [list(range(FRAMES))]
     latents = torch.cat([normal(1, 4, FRAMES, HEIGHT, WIDTH, seed=3)[:, :, window] for window in windows])
-    return branch_denoiser(unet, conditions, STEPS, together=together)(latents, t, windows)
+    return branch_denoiser(unet, conditions, STEPS, **options)(latents, t, windows)
 
 
 def scaled(span: Span, network) -> Control:
@@ -166,7 +167,7 @@ def test_reference_goes_in_front_of_every_window_and_comes_out_again(unet, condi
     hook = unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     windows = [[0, 1, 2], [3, 4, 5]]
     try:
-        out = predict(unet, conditions, windows=windows)
+        out = predict(unet, conditions, windows=windows, reuse=NOTHING)
     finally:
         hook.remove()
     latents = normal(1, 4, FRAMES, HEIGHT, WIDTH, seed=3)
@@ -184,14 +185,14 @@ def test_controlnets_see_the_windows_frames_and_the_same_images_in_both_branches
         predict(unet, conditions, windows=windows)
     finally:
         hook.remove()
-    latents, _, text, embedding = seen[0]
-    clip = normal(1, 4, FRAMES, HEIGHT, WIDTH, seed=3)
+    clip, frames = normal(1, 4, FRAMES, HEIGHT, WIDTH, seed=3), sum(windows, [])
     with torch.no_grad():
-        expected = network.embed(conditions.controls[0].images.at([4, 5, 0, 1, 2, 3]))
-    for row in range(4):
-        assert torch.equal(latents[row], clip[0][:, windows[row % 2]])
-        assert torch.equal(text[row], conditions.context[row // 2, :77])
-        assert torch.allclose(embedding[row], expected[0, :, 3 * (row % 2) :][:, :3], atol=1e-6)
+        expected = network.embed(conditions.controls[0].images.at(frames))
+    for branch, (latents, _, text, embedding) in enumerate(seen):
+        assert torch.equal(latents, clip[:, :, frames])
+        assert torch.equal(text, conditions.context[branch : branch + 1, :77])
+        assert torch.allclose(embedding, expected, atol=1e-6)
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("together", [True, False])
