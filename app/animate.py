@@ -79,7 +79,7 @@ class FaceSource:
     """Whose expressions are followed.
 
     video: its frames. driving: one pose per frame, in their pixels. target: the poses on whose faces they are
-    laid, in pixels of the reference: the aligned ones, or the reference's own.
+    laid, in pixels of the reference: the aligned ones with faces of its size, or the reference's own.
     """
 
     video: Path
@@ -177,7 +177,7 @@ def _face_source(
     source: Source, how: Preparation, prepared: Prepared, read: Callable[..., PoseSequence]
 ) -> FaceSource:
     """The driving video itself, or the video that was named for the face, frame by frame beside the poses."""
-    target = prepared.reference_pose if prepared.aligned is None else prepared.aligned
+    target = _faces_to_lie_on(prepared)
     if target is None:
         raise ValueError(
             f"Expressions are laid on the reference's face, and no person was found in {source.reference}; "
@@ -197,6 +197,16 @@ def _face_source(
             "both must be of the same length, or take fewer frames."
         )
     return FaceSource(source.face, driving, target)
+
+
+def _faces_to_lie_on(prepared: Prepared) -> PoseSequence | None:
+    """The aligned poses with faces of the reference's size, or what there is of both."""
+    from .faces import with_faces_of
+
+    aligned, own = prepared.aligned, prepared.reference_pose
+    if prepared.report is None or aligned is None or own is None:
+        return own if aligned is None else aligned
+    return with_faces_of(aligned, own)
 
 
 # ---- skeletons, as each network knows them -------------------------------------------------------------

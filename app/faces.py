@@ -8,15 +8,42 @@ from dataclasses import replace
 import numpy as np
 
 from ..pose_align.pose import PoseSequence
-from ..pose_align.skeleton import FACE
-from ..xdyna_core.face import FaceMaps, Fidelity, aligned_face_maps, face_maps, visible_points
+from ..pose_align.skeleton import FACE, Joint
+from ..xdyna_core.face import (
+    FaceMaps,
+    Fidelity,
+    aligned_face_maps,
+    alignment_matrix,
+    closest_frame,
+    face_maps,
+    visible_points,
+)
 from ..xdyna_core.frames import driving_crop, fit_driving
 from .animate import Size, in_crop
+
+NOSE_TIP = 30
+"""Of the 68 points, the one that body detectors call the nose."""
 
 
 def on_canvas(poses: PoseSequence, size: Size) -> PoseSequence:
     """The same poses in pixels of frames (width, height) of another resolution."""
     return replace(poses, points=poses.points * np.array(size) / np.array(poses.canvas), canvas=size)
+
+
+def with_faces_of(aligned: PoseSequence, reference: PoseSequence) -> PoseSequence:
+    """Aligned poses whose faces have the reference's size and sit on the noses of their own heads.
+
+    Alignment fits limbs and leaves face points to the figure's two ratios, as published (UniAnimate spec 10),
+    so that a large head would be given a small face. F (X-Dyna spec 9.5): the size is that of the reference's
+    face, axis by axis, measured in the frame whose face is turned most like it.
+    Raises ValueError where the reference or every frame is without a face.
+    """
+    faces, own = _landmarks(aligned), _landmarks(reference)[0]
+    scale = np.diag(alignment_matrix(faces[closest_frame(faces, own)], own)[:, :2])
+    points, tips = aligned.points.copy(), aligned.points[:, FACE.start + NOSE_TIP]
+    noses = np.where(aligned.visible()[:, [Joint.NOSE]], points[:, Joint.NOSE], tips)
+    points[:, FACE] = noses[:, None] + scale * (points[:, FACE] - tips[:, None])
+    return replace(aligned, points=points)
 
 
 def maps_on_reference(

@@ -17,6 +17,7 @@ from xdyna_unianimate.app.animate import (
     unianimate_skeletons,
     xdyna_skeletons,
 )
+from xdyna_unianimate.app.faces import with_faces_of
 from xdyna_unianimate.app.poses import PoseSettings
 from xdyna_unianimate.app.systems import Sampling, UniAnimate, XDyna, face_maps
 from xdyna_unianimate.demo import inputs
@@ -25,7 +26,9 @@ from xdyna_unianimate.pose_align.align import align
 from xdyna_unianimate.pose_align.draw import UNIANIMATE, XDYNA, draw
 from xdyna_unianimate.pose_align.interchange import save_poses
 from xdyna_unianimate.pose_align.pose import PoseError
+from xdyna_unianimate.pose_align.skeleton import FACE, Joint
 from xdyna_unianimate.video_core.video import write_video
+from xdyna_unianimate.xdyna_core.face import closest_frame
 
 FIVE = Preparation(PoseSettings(max_frames=5))
 DRAWN = Source(inputs.REFERENCE, inputs.DRIVING)
@@ -131,6 +134,24 @@ def test_faces_come_from_the_driving_video_itself() -> None:
     assert maps.local.shape == maps.whole.shape == (5, 96, 64, 3)
     assert maps.found.all()
     assert face_maps(prepared(), SIZE) is None
+
+
+def test_faces_have_the_references_size_on_their_own_heads() -> None:
+    """F (X-Dyna spec 9.5): alignment leaves the face's size to the figure's ratios; a large head needs more."""
+    own = inputs.reference_pose()
+    large = own.points.copy()
+    large[:, FACE] = own.points[:, Joint.NOSE, None] + 2 * (
+        own.points[:, FACE] - own.points[:, Joint.NOSE, None]
+    )
+    reference = replace(own, points=large)
+    aligned, _ = align(inputs.driving_poses()[:5], reference)
+    grown = with_faces_of(aligned, reference)
+    extents = np.ptp(grown.points[:, FACE], axis=1)
+    best = closest_frame(aligned.points[:, FACE], large[0, FACE])
+    assert np.allclose(extents[best], np.ptp(large[0, FACE], axis=0), rtol=0.01)
+    assert np.allclose(grown.points[:, FACE.start + 30], aligned.points[:, Joint.NOSE])
+    assert np.array_equal(grown.points[:, : FACE.start], aligned.points[:, : FACE.start])
+    assert np.array_equal(grown.points[:, FACE.stop :], aligned.points[:, FACE.stop :])
 
 
 def test_faces_come_from_a_video_of_their_own(tmp_path: Path) -> None:
