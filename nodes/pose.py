@@ -148,7 +148,7 @@ class ExtractPose(io.ComfyNode):
         settings = sources.PoseSettings(person, fill_gaps, smooth, interval, max_frames or None)
         poses = _found(detector, settings, images, video, fps)
         glance = unit([sources.at_a_glance(poses)])
-        return io.NodeOutput(poses, poses.fps or fps, len(poses), glance, ui=ui.PreviewImage(glance))
+        return io.NodeOutput(poses, poses.fps or fps, len(poses), glance)
 
 
 def _found(
