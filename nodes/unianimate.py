@@ -96,7 +96,7 @@ class LoadUniAnimate(io.ComfyNode):
         return io.NodeOutput(Loaded(network, host.Managed(network)))
 
     @classmethod
-    def fingerprint_inputs(cls, unet: str) -> str:
+    def fingerprint_inputs(cls, unet: str, **others: str) -> str:
         return paths.stamp(unet, *FOLDERS)
 
 
@@ -127,7 +127,7 @@ class UniAnimateConditioning(io.ComfyNode):
                 io.Vae.Input(
                     "vae",
                     tooltip="Stable Diffusion's autoencoder. With our loader the reference is drawn from its "
-                    "posterior, as published; core's VAE gives the mean, which differs by about 1 percent.",
+                    "posterior, as published; core's VAE gives the mean, a difference that is hardly seen.",
                 ),
                 io.Image.Input(
                     "reference", tooltip="Whom to animate; stretched to the clip's size, as published."
