@@ -59,7 +59,7 @@ class LoadVae(io.ComfyNode):
         return io.NodeOutput(encoders.OurVae(load_vae(_file(vae, VAES, demo.VAE), host.dtype(precision))))
 
     @classmethod
-    def fingerprint_inputs(cls, vae: str) -> str:
+    def fingerprint_inputs(cls, vae: str, **others: str) -> str:
         return paths.stamp(vae, *VAES)
 
 
@@ -94,7 +94,7 @@ class LoadClip(io.ComfyNode):
         return io.NodeOutput(encoders.OurClip(text))
 
     @classmethod
-    def fingerprint_inputs(cls, clip: str) -> str:
+    def fingerprint_inputs(cls, clip: str, **others: str) -> str:
         return paths.stamp(clip, *TEXTS)
 
 
@@ -134,7 +134,7 @@ class LoadClipVision(io.ComfyNode):
         return io.NodeOutput(encoders.OurVision(vision))
 
     @classmethod
-    def fingerprint_inputs(cls, clip_vision: str) -> str:
+    def fingerprint_inputs(cls, clip_vision: str, **others: str) -> str:
         return paths.stamp(clip_vision, *VISIONS)
 
 

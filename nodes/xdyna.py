@@ -160,7 +160,9 @@ class LoadXDyna(io.ComfyNode):
         return io.NodeOutput(Loaded(loaded, resampler, host.Managed(loaded, resampler)))
 
     @classmethod
-    def fingerprint_inputs(cls, unet: str, base: str, motion_module: str, ip_adapter: str) -> str:
+    def fingerprint_inputs(
+        cls, unet: str, base: str, motion_module: str, ip_adapter: str, **others: str
+    ) -> str:
         chosen = {unet: UNETS, base: BASES, motion_module: MOTION_MODULES, ip_adapter: IP_ADAPTERS}
         return " ".join(paths.stamp(name, *folders) for name, folders in chosen.items() if name != NONE)
 
@@ -219,7 +221,7 @@ class LoadXDynaControlNet(io.ComfyNode):
         return io.NodeOutput(LoadedControl(network, host.Managed(network)))
 
     @classmethod
-    def fingerprint_inputs(cls, controlnet: str) -> str:
+    def fingerprint_inputs(cls, controlnet: str, **others: str) -> str:
         return paths.stamp(controlnet, *CONTROLNETS)
 
 

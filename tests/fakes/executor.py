@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+log = logging.getLogger(__name__)
 
 Prompt = dict[str, dict[str, Any]]
 
@@ -158,11 +161,15 @@ class Executor:
         return known[node_id]
 
     def _fingerprint(self, cls: type, inputs: dict) -> Any:
+        """What the hook gives for all inputs, links as None; as in core, one that fails never matches."""
         hook = _hook(cls, "fingerprint_inputs", "IS_CHANGED")
         if hook is None:
             return None
-        wanted = _parameters(hook)
-        return hook(**{name: None if is_link(v) else v for name, v in inputs.items() if name in wanted})
+        try:
+            return hook(**{name: None if is_link(value) else value for name, value in inputs.items()})
+        except Exception as error:
+            log.warning("%s: %s", cls.__name__, error)
+            return float("nan")
 
     def _execute(
         self, prompt: Prompt, node_id: str, run: Run, extra_pnginfo: dict | None

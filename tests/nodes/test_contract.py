@@ -117,6 +117,14 @@ def test_execute_takes_exactly_what_the_schema_offers(comfy, schemas):
             )
 
 
+def test_a_fingerprint_is_given_all_inputs(comfy, schemas):
+    """Core passes every input and takes an error for a change: such a node would run every time."""
+    for name, schema in schemas.items():
+        if "fingerprint_inputs" in vars(comfy.pack[name]):
+            hook = inspect.signature(comfy.pack[name].fingerprint_inputs)
+            hook.bind(**{part.id: None for part in schema.inputs or []})
+
+
 def test_optional_inputs_come_last(schemas):
     """The page lists required inputs first, so only then do saved values stand in the schema's order."""
     for name, schema in schemas.items():
