@@ -20,12 +20,12 @@ class ResBlock(nn.Module):
     def __init__(self, in_dim: int, out_dim: int, embed_dim: int) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(NORM_GROUPS, in_dim), nn.SiLU(), nn.Conv2d(in_dim, out_dim, 3, padding=1)
+            nn.GroupNorm(NORM_GROUPS, in_dim), nn.SiLU(inplace=True), nn.Conv2d(in_dim, out_dim, 3, padding=1)
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed_dim, out_dim))
         self.out_layers = nn.Sequential(
             nn.GroupNorm(NORM_GROUPS, out_dim),
-            nn.SiLU(),
+            nn.SiLU(inplace=True),
             nn.Identity(),  # a dropout, whose place keeps the published index 3 of the convolution
             nn.Conv2d(out_dim, out_dim, 3, padding=1),
         )

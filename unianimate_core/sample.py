@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..video_core.attention import FEED_FORWARD_CHUNK
 from ..video_core.guidance import guided
 from ..video_core.samplers import OnStep, sample
 from ..video_core.schedule import Schedule, strided_timesteps, zero_terminal_snr_schedule
@@ -21,9 +22,10 @@ from .unet import Conditions, UniAnimateUNet
 
 Mode = Literal["short", "windows", "continuation"]
 
-WORKING_TENSORS = 34
-"""Tensors of a whole window at the finest level (pictures x h x w x channels) that are alive at once at most:
-32.5, counted at full size with an attention that keeps no scores.
+ATTENTION_TENSORS, FEED_FORWARD_TENSORS, INNER_TENSORS = 14, 8, 26
+"""Tensors of a whole window at the finest level (pictures x h x w x channels) that are alive at once at most,
+in its attentions, and in its feed-forwards beside the inner activations of the tokens that go through at a time.
+Counted at full size with an attention that keeps no scores.
 """
 
 
@@ -129,8 +131,10 @@ def working_bytes(
     """Memory that one call of the network needs beside its weights, for latents of that size."""
     at_once = frames if settings.mode == "short" else min(frames, settings.window)
     branches = 2 if settings.guided and settings.together else 1
-    pictures = branches * settings.batch * (1 + at_once)
-    return WORKING_TENSORS * pictures * height * width * unet.config.dim * unet.dtype.itemsize
+    tokens = branches * settings.batch * (1 + at_once) * height * width
+    inner = INNER_TENSORS * min(tokens, FEED_FORWARD_CHUNK)
+    held = max(ATTENTION_TENSORS * tokens, FEED_FORWARD_TENSORS * tokens + inner)
+    return held * unet.config.dim * unet.dtype.itemsize
 
 
 def segments(frames: int, size: int) -> list[range]:

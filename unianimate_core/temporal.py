@@ -70,10 +70,10 @@ class TemporalConvBlock(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(), FrameConv(dim))
+        self.conv1 = nn.Sequential(nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), FrameConv(dim))
         # nn.Identity stands where a dropout was, which gives the convolutions their published index 3.
         self.conv2, self.conv3, self.conv4 = (
-            nn.Sequential(nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(), nn.Identity(), FrameConv(dim))
+            nn.Sequential(nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), nn.Identity(), FrameConv(dim))
             for _ in range(3)
         )
 

@@ -311,7 +311,7 @@ class UniAnimateUNet(nn.Module):
 
 def output_head(dim: int, out_dim: int) -> nn.Sequential:
     """[n, dim, h, w] -> [n, out_dim, h, w]: GroupNorm, SiLU, 3x3 convolution."""
-    return nn.Sequential(nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(), nn.Conv2d(dim, out_dim, 3, padding=1))
+    return nn.Sequential(nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), nn.Conv2d(dim, out_dim, 3, padding=1))
 
 
 def _transformers(config: UniAnimateConfig, width: int) -> list[nn.Module]:

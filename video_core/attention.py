@@ -16,6 +16,10 @@ MAX_SEQUENCES = 2**16 - 1
 """Sequences in one attention call: CUDA's fused kernels take no more (pytorch issues 142228 and 146704)."""
 
 
+FEED_FORWARD_CHUNK = 2**15
+"""Tokens in one pass of a feed-forward: enough to fill a GPU, and a fraction of a window at full size."""
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Softmax attention, scale head_dim^-1/2, no mask, no dropout.
 
@@ -62,8 +66,8 @@ class FrameAttention(Attention):
     def forward(self, x: Tensor, context: None = None) -> Tensor:
         """x: [b, f, n places, dim] -> the same shape."""
         # Linears take tokens in any order, so only the attention call sees places as its batch: as views.
-        q, k, v = (rearrange(to(x), "b f n c -> (b n) f c") for to in (self.to_q, self.to_k, self.to_v))
-        out = attention(q, k, v, self.heads)
+        projections = (self.to_q, self.to_k, self.to_v)
+        out = attention(*(rearrange(to(x), "b f n c -> (b n) f c") for to in projections), self.heads)
         return self.to_out[0](rearrange(out, "(b n) f c -> b f n c", b=x.shape[0]))
 
 
@@ -82,11 +86,11 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     """GEGLU to 4 x dim and back; keys ``net.0.proj`` and ``net.2`` (``net.1`` was a dropout).
 
-    ``chunk``: tokens computed at a time, None = all at once. The inner activations are the largest of the
+    ``chunk``: tokens computed at a time, None = all at once. The inner activations would be the largest of the
     whole network (8 x dim per token), and no token needs another, so chunks change nothing but the memory.
     """
 
-    chunk: int | None = None
+    chunk: int | None = FEED_FORWARD_CHUNK
 
     def __init__(self, dim: int, mult: int = 4) -> None:
         super().__init__()
@@ -94,10 +98,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., dim] -> the same shape."""
-        if self.chunk is None:
+        tokens = x.reshape(-1, x.shape[-1])
+        if self.chunk is None or len(tokens) <= self.chunk:
             return self.net[2](self.net[0](x))
-        parts = x.reshape(-1, x.shape[-1]).split(self.chunk)
-        return torch.cat([self.net[2](self.net[0](part)) for part in parts]).view(x.shape)
+        return torch.cat([self.net[2](self.net[0](part)) for part in tokens.split(self.chunk)]).view(x.shape)
 
 
 class TransformerBlock(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -22,14 +23,19 @@ class DynamicsAdapterAttention(Attention):
 
     def forward(self, x: Tensor, strength: float = 1.0) -> Tensor:
         """x: [b, f, tokens, dim], frame 0 the reference -> the same shape; strength 0: no adapter."""
-        frames = x.shape[1]
         k, v = self.to_k(x), self.to_v(x)
-        q, k_own, v_own = (rearrange(y, "b f t c -> (b f) t c") for y in (self.to_q(x), k, v))
-        y = self.to_out[0](attention(q, k_own, v_own, self.heads))
-        y = rearrange(y, "(b f) t c -> b f t c", f=frames)
         if strength == 0:
-            return y
-        # All frames' queries in one row per batch element: frame 0's keys and values are never copied.
-        q_adapter = rearrange(self.to_q_ff(x), "b f t c -> b (f t) c")
-        adapter = self.to_out_ff(attention(q_adapter, k[:, 0], v[:, 0], self.heads))
-        return y + strength * rearrange(adapter, "b (f t) c -> b f t c", f=frames)
+            return self._within_frames(x, k, v)
+        asked = self._of_reference(x, k[:, 0], v[:, 0])
+        return torch.add(self._within_frames(x, k, v), asked, alpha=strength)
+
+    def _within_frames(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (rearrange(y, "b f t c -> (b f) t c") for y in (self.to_q(x), k, v))
+        y = self.to_out[0](attention(q, k, v, self.heads))
+        return rearrange(y, "(b f) t c -> b f t c", b=len(x))
+
+    def _of_reference(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """k, v: of frame 0, [b, tokens, dim]; all frames' queries are one row, so that they are not copied."""
+        q = rearrange(self.to_q_ff(x), "b f t c -> b (f t) c")
+        y = self.to_out_ff(attention(q, k, v, self.heads))
+        return rearrange(y, "b (f t) c -> b f t c", f=x.shape[1])

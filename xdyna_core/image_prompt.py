@@ -45,7 +45,7 @@ class IPAdapterAttention(Attention):
         q = self.to_q(x)
         y = attention(q, context.k, context.v, self.heads)
         if strength != 0:
-            y = y + strength * attention(q, context.k_image, context.v_image, self.heads)
+            y = torch.add(y, attention(q, context.k_image, context.v_image, self.heads), alpha=strength)
         return self.to_out[0](y)
 
 

@@ -48,9 +48,9 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x: [b, c, f, h, w]; time: [b or 1, time_dim], the same for all frames. Returns [b, c', f, h, w]."""
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(F.silu(self.norm1(x), inplace=True))
         h = h + rearrange(self.time_emb_proj(F.silu(time)), "b c -> b c 1 1 1")
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv2(F.silu(self.norm2(h), inplace=True))
         return self.conv_shortcut(x) + h
 
 

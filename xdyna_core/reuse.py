@@ -62,12 +62,12 @@ class EmbeddedImages:
         missing = [frame for frame in dict.fromkeys(frames) if frame not in self._kept]
         made = {}
         if missing:
-            embedding = self._network.embed(self._images.at(missing, device))
-            made = dict(zip(missing, embedding.unbind(2), strict=True))
+            parts = [self._network.embed(self._images.at([frame], device)) for frame in missing]
+            made = dict(zip(missing, (part[:, :, 0] for part in parts), strict=True))
         for frame, hint in made.items():
             if hint.nbytes <= self._room:
                 self._room -= hint.nbytes
-                self._kept[frame] = hint.clone()
+                self._kept[frame] = hint
         return torch.stack([self._kept.get(frame, made.get(frame)) for frame in frames], dim=2)
 
 

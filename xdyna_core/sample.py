@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..video_core.attention import FEED_FORWARD_CHUNK
 from ..video_core.guidance import Denoiser, for_branches, guided
 from ..video_core.samplers import OnStep, sample
 from ..video_core.schedule import Schedule, leading_timesteps, linear_schedule
@@ -35,10 +36,14 @@ from .unet import XDynaUNet
 
 PIXELS_PER_LATENT = 8
 
-WORKING_TENSORS = 34
-"""Tensors of a whole window at the finest level (pictures x h x w x channels) that are alive at once at most:
-28.2 in the UNet and 4.9 of ControlNet residuals, counted at full size with an attention that keeps no scores.
+WINDOW_TENSORS, INNER_TENSORS = 18, 17
+"""Tensors of a whole window at the finest level (pictures x h x w x channels) that are alive at once at most,
+ControlNet residuals among them, and the inner activations of the tokens that go through a feed-forward at a
+time. Counted at full size with an attention that keeps no scores.
 """
+
+CONTROL_TOKENS = 2**16
+"""Places of a ControlNet's pictures (each h x w) that go through it at a time: enough to fill a GPU."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,8 @@ def control_residuals(
             if strength == 0:
                 continue
             hints = images.at(frames, latents.device)
-            own = control.network(latents, t, text[row : row + 1], hints, strength=strength)
+            chunk = max(1, CONTROL_TOKENS // latents[0, 0, 0].numel())
+            own = control.network(latents, t, text[row : row + 1], hints, strength=strength, chunk=chunk)
             total = own if total is None else total + own
         return total
 
@@ -304,7 +310,7 @@ def sample_clip(
 def working_bytes(unet: XDynaUNet, height: int, width: int, frames: int, settings: SampleSettings) -> int:
     """Memory that one call of the networks needs beside their weights, for latents of that size."""
     branches = 2 if settings.guided and settings.together else 1
-    pictures = branches * settings.batch * (1 + min(frames, settings.window))
-    channels = unet.config.block_out_channels[0]
-    return WORKING_TENSORS * pictures * height * width * channels * unet.dtype.itemsize
+    tokens = branches * settings.batch * (1 + min(frames, settings.window)) * height * width
+    held = WINDOW_TENSORS * tokens + INNER_TENSORS * min(tokens, FEED_FORWARD_CHUNK)
+    return held * unet.config.block_out_channels[0] * unet.dtype.itemsize
 

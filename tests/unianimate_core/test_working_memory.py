@@ -60,3 +60,17 @@ def test_the_estimate_grows_with_what_goes_in_at_once(unet):
     assert estimate(100, mode="windows", together=True, guidance=1) == one
     assert estimate(100, mode="windows", batch=3) == 3 * one
     assert estimate(65, mode="short") == 2 * one
+
+
+@pytest.mark.parametrize(("size", "limit"), [((512, 768), 6e9), ((768, 1216), 9e9)], ids=str)
+@torch.no_grad()
+def test_published_sizes_fit(unet, size, limit, monkeypatch):
+    """32 frames at full size: weights, and what a call holds at once; one branch at a time, as by default."""
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, *_, **__: torch.empty_like(q))
+    weights = sum(tensor.nbytes for tensor in unet.state_dict().values())
+    width, height = (side // 8 for side in size)
+    with torch.device("meta"), Counted(unet) as counted:
+        told = unet.encode_conditions(zero_y=torch.zeros(1, 77, 1024))
+        unet.denoise(torch.zeros(1, 4, 32, height, width), 5, told)
+    assert weights + counted.peak < limit
+    assert counted.peak < working_bytes(unet, height, width, 32, SampleSettings()) < 1.25 * counted.peak

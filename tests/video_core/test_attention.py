@@ -74,7 +74,7 @@ def test_feed_forward_in_chunks(chunk: int) -> None:
     x = torch.randn(2, 5, 3, 8)
     plain = layer(x)
     sizes = []
-    layer.net[0].register_forward_pre_hook(lambda _module, args: sizes.append(len(args[0])))
+    layer.net[0].register_forward_pre_hook(lambda _module, args: sizes.append(args[0].numel() // 8))
     set_feed_forward_chunk(layer, chunk)
     torch.testing.assert_close(layer(x), plain, **CLOSE)
     assert max(sizes) <= chunk
