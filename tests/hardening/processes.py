@@ -1,0 +1,88 @@
+"""Python in a process of its own: its peak memory measured, its system calls traced, its life limited."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PEAK = "/proc/self/clear_refs"
+
+PRELUDE = """
+import json, sys
+def status(key):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
+def forget_peak():
+    open("/proc/self/clear_refs", "w").write("5")
+    return status("VmRSS")
+def peak_since(before):
+    return max(status("VmHWM") - before, 0)
+def report(**found):
+    print("REPORT " + json.dumps(found), flush=True)
+"""
+"""What every script may use: ``before = forget_peak()``, ``peak_since(before)``, ``report(name=value)``."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that ended. reports: what it gave to ``report``, in order; trace: strace's lines."""
+
+    code: int
+    text: str
+    reports: list[dict]
+    trace: list[str]
+
+
+def can_measure() -> bool:
+    """Whether this system tells a process its peak memory and lets it be reset (Linux)."""
+    return Path(PEAK).exists()
+
+
+@cache
+def why_no_trace() -> str:
+    """Why system calls cannot be traced here; empty where they can."""
+    strace = shutil.which("strace")
+    if strace is None:
+        return "strace is not installed"
+    tried = subprocess.run([strace, "-e", "execve", sys.executable, "-c", "1"], capture_output=True, text=True)
+    return "" if tried.returncode == 0 else f"strace cannot trace here: {tried.stderr.strip()[:120]}"
+
+
+def run_python(
+    script: str,
+    *arguments: str,
+    trace: Sequence[str] = (),
+    timeout: float = 300,
+    environment: dict[str, str] | None = None,
+    folder: Path | None = None,
+) -> Finished:
+    """Run ``PRELUDE`` and the script; ``arguments`` are its ``sys.argv[1:]``.
+
+    trace: names of system calls ("execve", "openat", "connect") to be written down by strace, of all threads
+    and child processes. Raises TimeoutExpired where it takes longer than ``timeout`` seconds.
+    """
+    command = [sys.executable, "-c", PRELUDE + script, *arguments]
+    written = None
+    if trace:
+        written = Path(folder or ".") / f"trace-{os.getpid()}.txt"
+        calls = ",".join(trace)
+        command = ["strace", "-f", "-qq", "-s", "4096", "-e", f"trace={calls}", "-o", str(written), *command]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        cwd=folder,
+    )
+    lines = done.stdout.splitlines()
+    reports = [json.loads(line.removeprefix("REPORT ")) for line in lines if line.startswith("REPORT ")]
+    traced = written.read_text(errors="replace").splitlines() if written else []
+    return Finished(done.returncode, done.stdout + done.stderr, reports, traced)
