@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .animate import Preparation, Source
-from .networks import PARTS, System, Weights, default_folders
+from .networks import PARTS, System, Weights, default_folders, places
 from .outputs import Output
 from .poses import DETECTORS, LateDetector, PoseSettings
 from .runs import Request
@@ -236,7 +236,7 @@ def model_folders(args: argparse.Namespace) -> tuple[Path, ...]:
 
 def detector_of(args: argparse.Namespace) -> LateDetector:
     """The pose detector of the options, which is not opened yet."""
-    return LateDetector(args.detector, model_folders(args), args.device)
+    return LateDetector(args.detector, tuple(places(model_folders(args))), args.device)
 
 
 def pose_settings(args: argparse.Namespace) -> PoseSettings:

@@ -11,16 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import arguments as options
 from . import benchmark, state
 from .arguments import Group, Option, UsageError, option
 from .evaluate_files import LEARNED, MADE_IN, OWN, THRESHOLD_MISSED, evaluate_files
 from .jobs import Job, Ledger, key_of_job, read_jobs
+from .networks import places
 from .outputs import Output, Result, free_path, refuse_existing, save_picture, suffix_of, target_of
 from .poses import DETECTORS, PoseSettings
 from .runs import Request, Session
+
+if TYPE_CHECKING:
+    from .download import Item
+    from .hashes import HashBook
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes beside 0 and ``THRESHOLD_MISSED``; argparse's own is the second, a shell's for ctrl-C the third."""
@@ -232,6 +237,35 @@ def run_convert(args: argparse.Namespace) -> None:
     show(args, result, [f"{result['tensors']} tensors, {result['bytes'] / 1e6:,.0f} MB in {result['file']}"])
 
 
+def run_download(args: argparse.Namespace) -> None:
+    """Published files into a models folder, with their terms."""
+    from . import download
+    from .hashes import HashBook
+
+    folders = options.model_folders(args)
+    if not folders:
+        raise UsageError("Name ComfyUI's models folder with --models.")
+    items = download.plan(args.what, folders[0], places(folders), args.overwrite)
+    lines = [item.line() for item in items]
+    if not args.dry_run:
+        download.check_licences(items, args.accept_licence)
+        print("\n".join(lines), file=sys.stderr)
+        lines = [f"Ready: {_fetched(item, HashBook.at(state.place()))}" for item in items]
+    fetched = [] if args.dry_run else [str(item.target) for item in items if item.found is None]
+    listed = [{**asdict(item.file), "target": item.target, "found": item.found} for item in items]
+    show(args, {"files": listed, "fetched": fetched}, lines)
+
+
+def _fetched(item: Item, book: HashBook) -> Path:
+    """One file, with a bar that counts megabytes."""
+    from . import download
+
+    with bar(f"{item.file.name} (MB)") as at:
+        return download.download(
+            item, on_bytes=lambda done, total: at(done >> 20, total and total >> 20), book=book
+        )
+
+
 def run_doctor(args: argparse.Namespace) -> None:
     """What is there and what is missing."""
     from . import doctor
@@ -347,6 +381,19 @@ COMMANDS = (
             option("source", type=Path),
             option("target", type=Path, nargs="?", help="beside the source unless given"),
             option("--dtype", choices=("fp16", "bf16", "fp32"), help="of floating tensors; kept unless given"),
+            options.OVERWRITE,
+            options.JSON,
+        ),
+    ),
+    Command(
+        "download",
+        "fetch published model files into a models folder; the only command that uses the network",
+        run_download,
+        own=(
+            option("what", nargs="+", metavar="WHAT", help="unianimate, xdyna, dwpose, or names of files"),
+            options.MODELS,
+            option("--accept-licence", action="store_true", help="you have read the terms on the files' pages"),
+            option("--dry-run", action="store_true", help="only list what would be fetched, from where to where"),
             options.OVERWRITE,
             options.JSON,
         ),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import models
+from . import download, models
+from .hashes import HashBook
 from .networks import PARTS, Weights, find_files, places
 from .poses import open_detector
-from .state import content_of, place
+from .state import place
 
 Findings = dict[str, Any]
 
@@ -25,6 +27,8 @@ class Library(NamedTuple):
     lost: str
     needed: bool = True
 
+
+ONNXRUNTIME = ("onnxruntime-gpu", "onnxruntime", "onnxruntime-directml")
 
 LIBRARIES: Mapping[str, Library] = {
     "torch": Library(("torch",), "everything but poses"),
@@ -38,66 +42,102 @@ LIBRARIES: Mapping[str, Library] = {
     "PIL": Library(("pillow",), "reading and writing pictures"),
     "platformdirs": Library(("platformdirs",), "the pose cache outside ComfyUI"),
     "tqdm": Library(("tqdm",), "the command line's progress bars"),
-    "onnxruntime": Library(("onnxruntime-gpu", "onnxruntime", "onnxruntime-directml"), "DWPose"),
+    "onnxruntime": Library(ONNXRUNTIME if sys.platform != "darwin" else ONNXRUNTIME[1:], "DWPose"),
     "mediapipe": Library(("mediapipe",), "poses without a download", needed=False),
     "yaml": Library(("pyyaml",), "job lists in YAML", needed=False),
+    "skimage": Library(("scikit-image",), "SSIM of the evaluation", needed=False),
+    "huggingface_hub": Library(("huggingface_hub",), "download from Hugging Face", needed=False),
+    "modelscope": Library(("modelscope",), "download from ModelScope", needed=False),
 }  # fmt: skip
 """By import name."""
 
-MEDIAPIPE = f'"{sys.executable}" -m pip install --no-deps -r requirements-mediapipe.txt'
+ROOT = Path(__file__).absolute().parents[1]
 INSTALL = f'"{sys.executable}" -m pip install'
+MEDIAPIPE = f'{INSTALL} --no-deps -r "{ROOT / "requirements-mediapipe.txt"}"'
+OURSELVES = f'"{sys.executable}" "{ROOT}"'
+"""The command line, wherever the pack lies and whatever its folder is called."""
+
+SMALL = 256 * 2**20
+"""Bytes up to which a file is hashed without being asked; it takes less than a second."""
 
 
-def examine(folders: Sequence[Path] = (), hashes: bool = False) -> Findings:
+def examine(
+    folders: Sequence[Path] = (),
+    hashes: bool = False,
+    *,
+    host: Mapping[str, str] | None = None,
+    host_folder: Path | None = None,
+) -> Findings:
     """Everything as plain values: versions, devices, pose backends, files, whether each system can run, advice.
 
-    folders: models folders. hashes: compare sha256 where it is known, which reads whole files.
+    folders: models folders, the first is the one that files are fetched into. hashes: read whole files for
+    their sha256; small ones are read anyway, and what was once computed is remembered (``HashBook``).
+    host, host_folder: what the host says of itself, and the folder it gives for state.
     """
     libraries = [_library(name, library) for name, library in LIBRARIES.items()]
-    backends = _backends(folders)
-    files = [_file(row, places(folders), hashes) for row in models.FILES]
+    searched, book = places(folders), HashBook.at(place(host_folder))
+    backends = _backends(searched or folders)
+    files = [_file(row, searched, book, hashes) for row in models.FILES]
+    systems = [_system(system, folders) for system in PARTS]
     return {
-        "system": {"python": sys.version.split()[0], "platform": platform.platform(), "cache": str(place())},
+        "system": {
+            "pack": version(),
+            "python": sys.version.split()[0],
+            "platform": platform.platform(),
+            "cache": str(place(host_folder)),
+            **(host or {}),
+        },
         "libraries": libraries,
         "devices": _devices(),
         "pose_backends": backends,
         "folders": [str(folder) for folder in folders],
         "files": files,
-        "systems": [_system(system, folders) for system in PARTS],
-        "advice": _advice(libraries, backends, files),
+        "systems": systems,
+        "advice": _advice(libraries, backends, files, systems, folders),
     }
+
+
+def version() -> str:
+    """The pack's own, read from its pyproject: in custom_nodes nothing was installed that could tell it."""
+    try:
+        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    except OSError:
+        return _version("xdyna-unianimate") or "unknown"
+    found = re.search(r'^version = "([^"]+)"', text, re.MULTILINE)
+    return found[1] if found else "unknown"
 
 
 def lines(found: Findings) -> list[str]:
     """The findings for a person."""
-    system = found["system"]
     libraries = [
         f"{one['package']:<16} {one['version'] or 'missing, which costs ' + one['lost']}"
         for one in found["libraries"]
     ]
     backends = [
-        f"{one['name']:<10} {'yes' if one['usable'] else 'no':<4} {one['detail']}"
+        f"{one['name']:<10} {'used' if one['used'] else 'yes' if one['usable'] else 'no':<5} {one['detail']}"
         for one in found["pose_backends"]
     ]
-    files = [
-        line
-        for one in found["files"]
-        for line in (
-            f"{one['name']:<42} {one['found'] or 'not found'}",
-            f"{'':<42} {one['part']}; licence: {one['licence']}",
-        )
-    ]
     systems = [f"{one['name']:<18} {'ready' if one['ready'] else one['detail']}" for one in found["systems"]]
+    searched = ", ".join(found["folders"]) or "no folder; name one with --models"
     sections = {
-        f"Python {system['python']} on {system['platform']}": [f"cache: {system['cache']}"],
+        "Versions": [f"{name:<16} {value}" for name, value in found["system"].items()],
         "Libraries": libraries,
         "Devices": found["devices"],
         "Pose backends": backends,
-        f"Model files in {', '.join(found['folders']) or 'no folder; name one with --models'}": files,
+        f"Model files in {searched}": [line for one in found["files"] for line in _file_lines(one)],
         "Systems": systems,
         "What to do": found["advice"],
     }
     return [text for title, entries in sections.items() for text in (title, *(f"  {e}" for e in entries), "")]
+
+
+def _file_lines(file: Mapping[str, Any]) -> list[str]:
+    said = [f"{file['name']:<44} {file['found'] or 'not found'}", f"    {file['part']}; licence: {file['licence']}"]
+    if file["found"]:
+        hashed = file.get("sha256") or "not computed yet (--hashes)"
+        verdict = {True: ", as published", None: "", False: ", NOT as published"}[file.get("as_published")]
+        said.append(f"    sha256: {hashed}{verdict}")
+    return said
 
 
 # ---- looking ---------------------------------------------------------------------------------------------
@@ -135,15 +175,16 @@ def _devices() -> list[str]:
 
 
 def _backends(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Every pose backend, opened to see that it works and what it runs on."""
+    """Every pose backend, opened to see that it works and what it runs on; "auto" uses the first that does."""
     from ..pose_align.detector import available_backends
 
-    found = []
+    found: list[dict[str, Any]] = []
     for state in available_backends(folders):
         usable, detail = state.usable, state.detail
         if usable:
             usable, detail = _opened(state.name, folders, detail)
-        found.append({"name": state.name, "usable": usable, "detail": detail})
+        used = usable and not any(one["used"] for one in found)
+        found.append({"name": state.name, "usable": usable, "used": used, "detail": detail})
     return found
 
 
@@ -154,19 +195,22 @@ def _opened(name: str, folders: Sequence[Path], detail: str) -> tuple[bool, str]
         return False, str(error)
 
 
-def _file(row: models.ModelFile, searched: Sequence[Path], hashes: bool) -> dict[str, Any]:
+def _file(row: models.ModelFile, searched: Sequence[Path], book: HashBook, hashes: bool) -> dict[str, Any]:
     hit = models.find(row.name, searched)
     entry: dict[str, Any] = {name: getattr(row, name) for name in ("name", "part", "licence", "page")}
     entry["found"] = None if hit is None else str(hit)
     if hit is None:
         return entry
-    size = hit.stat().st_size
+    size = entry["bytes"] = hit.stat().st_size
     if row.size is not None and size != row.size:
-        return {**entry, "problem": f"has {size} bytes instead of {row.size}: fetch it again from {row.page}"}
-    if hashes:
-        entry["sha256"] = content_of(hit)
-        if row.sha256 not in (None, entry["sha256"]):
-            entry["problem"] = f"is not the published file (sha256): fetch it again from {row.page}"
+        return {**entry, "problem": f"has {size} bytes instead of {row.size}"}
+    digest = book.of(hit) if hashes or size <= SMALL else book.known(hit)
+    if digest is not None:
+        entry["sha256"] = digest
+    if digest is not None and row.sha256 is not None:
+        entry["as_published"] = digest == row.sha256
+        if digest != row.sha256:
+            entry["problem"] = "is not the published file (sha256)"
     return entry
 
 
@@ -179,13 +223,32 @@ def _system(system: Any, folders: Sequence[Path]) -> dict[str, Any]:
     return {"name": system, "ready": True, "detail": ""}
 
 
-def _advice(libraries: list[dict], backends: list[dict], files: list[dict]) -> list[str]:
+def _advice(
+    libraries: list[dict], backends: list[dict], files: list[dict], systems: list[dict], folders: Sequence[Path]
+) -> list[str]:
     """What to do, the most urgent first; each line holds one command or one action."""
     missing = [one["package"] for one in libraries if one["version"] is None and one["needed"]]
     advice = [f"Install what is missing: {INSTALL} {' '.join(missing)}"] if missing else []
     if not any(backend["usable"] for backend in backends):
         advice.append(f"No pose detector can be used; without a download: {MEDIAPIPE}")
-    advice += [f"{file['found']} {file['problem']}." for file in files if "problem" in file]
+        advice.append(f"Or, for several people: {_fetching('dwpose', folders)}")
+    for file in (file for file in files if "problem" in file):
+        again = _fetching(file["name"], folders, "--overwrite")
+        advice.append(f"{file['found']} {file['problem']}; fetch it again: {again}")
+    for system in (system for system in systems if not system["ready"]):
+        advice.append(f"{system['name']} lacks published files: {_fetching(system['name'], folders)}")
     if not any(file["found"] for file in files):
         advice.append("No published weights were found; everything still runs with --weights demo.")
     return advice or ["Nothing is missing."]
+
+
+def _fetching(what: str, folders: Sequence[Path], *options: str) -> str:
+    """The download command for a group or a file, with the library and the flag that it asks for."""
+    rows = [row for row in models.FILES if what in (row.group, row.name)]
+    terms = ["--accept-licence"] if any(row.research_only for row in rows) else []
+    home = folders[0] if folders else Path("models")
+    hubs = sorted({download.library_of(row) for row in rows})
+    lacking = [hub for hub in hubs if importlib.util.find_spec(hub) is None]
+    install = f"{INSTALL} {' '.join(lacking)} && " if lacking else ""
+    command = " ".join([OURSELVES, "download", what, "--models", f'"{home}"', *terms, *options])
+    return f"{install}{command}{' (research only: read the terms first)' if terms else ''}"

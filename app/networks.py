@@ -176,8 +176,9 @@ def _needed(system: System, parts: Mapping[str, Path]) -> list[str]:
 def _lacking(system: System, name: str, folders: Sequence[Path]) -> str:
     part = PARTS[system][name]
     hint = f"Or give it with --{name}, or take the embedded stand-ins with --weights demo."
-    if models.described(part.names[0]) is not None:
-        home = (folders[0] if folders else Path("models")) / system
+    row = models.described(part.names[0])
+    if row is not None:
+        home = row.home(folders[0] if folders else Path("models")).parent
         return f"{models.missing(part.names[0], folders, home)} {hint}"
     where = ", ".join(map(str, folders)) or "no folder"
     return f"There is no {part.names[0]} or another file for {part.what}. Searched: {where}. {hint}"

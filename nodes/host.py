@@ -56,6 +56,14 @@ def output_device() -> torch.device:
     return mm.intermediate_device()
 
 
+def machine() -> dict[str, str]:
+    """ComfyUI's version, where it runs networks, and the memory that is free there."""
+    from comfyui_version import __version__
+
+    free = mm.get_free_memory(device()) / 2**30
+    return {"ComfyUI": __version__, "runs on": str(device()), "free memory": f"{free:.1f} GB"}
+
+
 def dtype(choice: str, parameters: int = 0) -> torch.dtype:
     """The dtype for a precision widget's value and a network of so many parameters.
 

@@ -56,7 +56,7 @@ def locate(choice: str, *folders: str) -> Path:
     elsewhere = _outside(folders)
     hit = models.find(choice, inside + elsewhere)
     if hit is None:
-        raise FileNotFoundError(models.missing(choice, inside + elsewhere, _home(folders)))
+        raise FileNotFoundError(models.missing(choice, inside + elsewhere, _home(choice, folders)))
     return hit
 
 
@@ -93,6 +93,13 @@ def folders(*ids: str) -> list[Path]:
     """Every folder in which files of these ids may lie, neighbours' among them."""
     inside = [Path(path) for folder in _registered(ids) for path in folder_paths.get_folder_paths(folder)]
     return inside + _outside(ids)
+
+
+def everywhere() -> list[Path]:
+    """ComfyUI's own models folder, then every folder in which a file of the table may lie."""
+    from ..app.networks import PLACES
+
+    return list(dict.fromkeys([Path(folder_paths.models_dir), *folders(*PLACES)]))
 
 
 def input_files(suffixes: Sequence[str]) -> list[str]:
@@ -137,6 +144,8 @@ def _outside(folders: Sequence[str]) -> list[Path]:
     return [Path(folder_paths.models_dir) / name for name in unregistered] + packs
 
 
-def _home(folders: Sequence[str]) -> Path:
+def _home(choice: str, folders: Sequence[str]) -> Path:
+    """Where the file belongs: a known one in its own folder, others in the first of ours that is looked at."""
+    row = models.described(choice)
     ours = next((name for name in folders if name in models.FOLDERS), folders[0])
-    return Path(folder_paths.models_dir) / ours
+    return Path(folder_paths.models_dir) / (row.folder if row else ours)

@@ -14,7 +14,7 @@ from pathlib import Path
 from .executor import Executor, load_pack
 
 STAND_INS = Path(__file__).parent / "stand_in"
-OURS = ("comfy", "comfy_api", "folder_paths", "latent_preview")
+OURS = ("comfy", "comfy_api", "comfyui_version", "folder_paths", "latent_preview")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from xdyna_unianimate.app import models
+from xdyna_unianimate.app.networks import PLACES
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def test_windows_separators_in_a_name_are_understood(tmp_path):
 
 def test_the_table_says_what_is_chosen():
     for file in models.FILES:
-        assert file.folder in models.FOLDERS
+        assert file.folder in PLACES
         assert file.page.startswith("https://") and file.licence and file.part
         assert models.described(f"some/folder/{file.name.upper()}") is file
         assert file.licence in models.badge(file.name)

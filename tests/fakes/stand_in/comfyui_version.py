@@ -1,0 +1,3 @@
+"""The version that the stand-ins follow."""
+
+__version__ = "0.3.64"
