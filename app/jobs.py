@@ -11,6 +11,7 @@ from typing import Any
 
 from . import state
 from .animate import Source
+from .names import short
 
 LEDGER = "finished_jobs.json"
 UNIANIMATE_LIST = "test_list_path"
@@ -34,7 +35,7 @@ class Job:
         """The output's name without suffix: reference and driving name, then what keeps it apart."""
         parts = [_plain(self.source.reference.stem), _plain(self.source.driving.stem)]
         parts += [f"{k}-{_plain(str(v))}" for k, v in sorted(self.settings.items()) if k not in UNNAMED]
-        return "_".join(p for p in parts if p)
+        return short("_".join(p for p in parts if p))
 
 
 def _plain(text: str) -> str:

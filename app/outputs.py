@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .names import check
+
 if TYPE_CHECKING:
     from ..video_core.samplers import NonFiniteError
     from ..video_core.video import Audio
@@ -71,6 +73,7 @@ def free_path(folder: Path, stem: str, suffix: str, overwrite: bool = False) -> 
 
 def target_of(asked: Path, stem: str, output: Output) -> Path:
     """The file that was asked for by a name with a suffix, or a free name in the folder that was."""
+    check(str(asked))
     if asked.suffix and not asked.is_dir():
         return asked
     return free_path(asked, stem, suffix_of(output.codec), output.overwrite)

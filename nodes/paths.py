@@ -12,7 +12,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..app import models
+from ..app import models, names
 
 DEMO = "demo (embedded)"
 """The entry of every loader's list that needs no download."""
@@ -82,7 +82,11 @@ class SavePlace:
 
 
 def save_place(prefix: str, width: int = 0, height: int = 0) -> SavePlace:
-    """The next free name in ComfyUI's output folder; a prefix may hold folders, %width%, %height% etc."""
+    """The next free name in ComfyUI's output folder; a prefix may hold folders, %width%, %height% etc.
+
+    Raises ValueError for a prefix that Windows would refuse, or that leads out of the folder there.
+    """
+    names.check_prefix(prefix)
     folder, name, number, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory(), width, height
     )

@@ -25,5 +25,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
-    with server.serving(comfy_host.real_path(), PACK, tmp_path_factory.mktemp("server")) as running:
+    with server.serving(comfy_host.real_path(), PACK, tmp_path_factory.mktemp("server 模型 été")) as running:
         yield running

@@ -11,5 +11,5 @@ from ..fakes import comfy_host
 
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[comfy_host.Comfy]:
-    with comfy_host.running(tmp_path_factory.mktemp("comfy")) as host:
+    with comfy_host.running(tmp_path_factory.mktemp("comfy 模型 été")) as host:
         yield host
