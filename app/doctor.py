@@ -229,12 +229,12 @@ def _advice(
     """What to do, the most urgent first; each line holds one command or one action."""
     missing = [one["package"] for one in libraries if one["version"] is None and one["needed"]]
     advice = [f"Install what is missing: {INSTALL} {' '.join(missing)}"] if missing else []
-    if not any(backend["usable"] for backend in backends):
-        advice.append(f"No pose detector can be used; without a download: {MEDIAPIPE}")
-        advice.append(f"Or, for several people: {_fetching('dwpose', folders)}")
     for file in (file for file in files if "problem" in file):
         again = _fetching(file["name"], folders, "--overwrite")
         advice.append(f"{file['found']} {file['problem']}; fetch it again: {again}")
+    if not any(backend["usable"] for backend in backends):
+        advice.append(f"No pose detector can be used; without a download: {MEDIAPIPE}")
+        advice.append(f"Or, for several people: {_fetching('dwpose', folders)}")
     for system in (system for system in systems if not system["ready"]):
         advice.append(f"{system['name']} lacks published files: {_fetching(system['name'], folders)}")
     if not any(file["found"] for file in files):

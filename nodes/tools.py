@@ -50,8 +50,8 @@ class Doctor(io.ComfyNode):
         found = doctor.examine(
             paths.everywhere(), hashes, host=host.machine(), host_folder=paths.user_folder()
         )
-        found["nodes_left_out"] = load()[1]
-        text = "\n".join(doctor.lines(found))
+        found["nodes_left_out"] = left_out = load()[1]
+        text = "\n".join(doctor.lines(found) + [f"Nodes left out: {name}: {why}" for name, why in left_out.items()])
         page.say(text, cls.hidden.unique_id)
         return io.NodeOutput(text, json.dumps(found, indent=1, default=str), ui=ui.PreviewText(text))
 

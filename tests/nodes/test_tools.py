@@ -71,6 +71,15 @@ def test_doctor_looks_again_every_time(comfy):
     assert row["sha256"] == hashlib.sha256(b"network").hexdigest()
 
 
+def test_doctor_says_which_nodes_a_missing_library_costs(comfy, monkeypatch):
+    from xdyna_unianimate import nodes
+
+    monkeypatch.setattr(nodes, "load", lambda: ([], {"video": "No module named 'av'"}))
+    text, found = comfy.executor().run(one("XDUA_Doctor", hashes=False)).outputs["1"]
+    assert "Nodes left out: video: No module named 'av'" in text
+    assert json.loads(found)["nodes_left_out"] == {"video": "No module named 'av'"}
+
+
 def test_doctor_works_where_there_is_no_page(comfy):
     assert comfy.executor().run(one("XDUA_Doctor", hashes=False)).outputs["1"][0]
 
