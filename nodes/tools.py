@@ -52,7 +52,8 @@ class Doctor(io.ComfyNode):
         )
         found["nodes_left_out"] = left_out = load()[1]
         text = "\n".join(doctor.lines(found) + [f"Nodes left out: {name}: {why}" for name, why in left_out.items()])
-        page.say(text, cls.hidden.unique_id)
+        # The node shows a few lines unless it is made larger: what to do comes first there.
+        page.say("\n".join([*found["advice"], "", text]), cls.hidden.unique_id)
         return io.NodeOutput(text, json.dumps(found, indent=1, default=str), ui=ui.PreviewText(text))
 
     @classmethod

@@ -47,7 +47,8 @@ def published(monkeypatch) -> bytes:
 def test_doctor_says_what_there_is_on_the_node_and_as_text(comfy, page):
     run = comfy.executor().run(one("XDUA_Doctor", hashes=False))
     text, found = run.outputs["1"][0], json.loads(run.outputs["1"][1])
-    assert run.ui["1"] == {"text": (text,)} and page == [("1", text)]
+    assert run.ui["1"] == {"text": (text,)}
+    assert page == [("1", "\n".join([*found["advice"], "", text]))]
     for part in ("ComfyUI", "runs on", "free memory", "torch", "Pose backends", "licence: ", "What to do"):
         assert part in text
     assert found["nodes_left_out"] == {}
