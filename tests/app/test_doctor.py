@@ -148,3 +148,12 @@ def test_research_only_files_are_never_advised_without_their_terms(home):
     advice = [line for line in doctor.examine([home])["advice"] if " download " in line]
     assert advice and all(("--accept-licence" in line) == ("read the terms" in line) for line in advice)
     assert any("download unianimate" in line and "--accept-licence" in line for line in advice)
+
+
+def test_free_memory_of_every_gpu_is_told(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: ((index + 1) * 2**30, 24 * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"card {index}")
+    assert doctor._devices()[:2] == ["cuda:0 card 0, 1.0 of 24.0 GB free", "cuda:1 card 1, 2.0 of 24.0 GB free"]

@@ -64,7 +64,7 @@ def test_importing_everything_and_doctor_use_no_network(tmp_path):
 
 
 def test_the_demo_uses_no_network(no_network):
-    quick = ("--steps", "1", "--max-frames", "2", "--model", "unianimate")
+    quick = ("--steps", "1", "--max-frames", "2", "--model", "both")
     assert main(["demo", *quick, "-o", "demo.mp4"]) == 0
     with pytest.raises(pytest.fail.Exception, match="touched"):
         socket.create_connection(("example.org", 80))
