@@ -273,13 +273,17 @@ def _measured(frames: Iterable[np.ndarray], size: list[tuple[int, int]]) -> Iter
         yield frame
 
 
+WIDEST_GLANCE = 4
+"""Widths of a skeleton's picture in its heights: a file may claim a canvas of 10,000,000 x 1 pixels."""
+
+
 def at_a_glance(poses: PoseSequence, frames: int = 4, height: int = 320) -> np.ndarray:
     """A few of the skeletons in their own colours, side by side: uint8 RGB [height, W, 3]."""
     from ..pose_align.draw import UNIANIMATE, draw
     from .grids import columns
 
     chosen = np.unique(np.linspace(0, len(poses) - 1, frames).round().astype(int))
-    width = max(1, round(height * poses.canvas[0] / poses.canvas[1]))
+    width = max(1, round(height * min(poses.canvas[0] / poses.canvas[1], WIDEST_GLANCE)))
     style = UNIANIMATE.replace(reverse_channels=False)
     return columns(list(draw(poses[chosen], style, (width, height), scale_strokes=True)))
 

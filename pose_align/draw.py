@@ -50,6 +50,8 @@ NEAREST_DRAWN = 1
 """K: a hand or face point needs both integer coordinates from 1 on; row and column 0 count as missing."""
 MAX_OUTSIDE = 8.0
 """Points further outside than this many canvases are pulled in, or cv2's integers would overflow."""
+LARGEST = 1 << 27
+"""Pixels of a canvas to draw on (16k x 8k): poses from a file may claim any canvas."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,11 @@ def draw_normalised(poses: NormalisedPoses, frame: int, style: Style, size: tupl
 
 def _size(poses: PoseSequence, style: Style, size: tuple[int, int] | None) -> tuple[int, int]:
     width, height = size or style.canvas or poses.canvas
-    if min(width, height) < 1:
-        raise PoseError(f"A canvas to draw on has a positive width and height; got {width} x {height}.")
+    if min(width, height) < 1 or width * height > LARGEST:
+        raise PoseError(
+            f"A canvas to draw on has a positive width and height; got {width} x {height}, "
+            f"and no more than {LARGEST} pixels can be drawn. Give the size of the frames that are wanted."
+        )
     return int(width), int(height)
 
 

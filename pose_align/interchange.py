@@ -15,8 +15,8 @@ import logging
 import os
 import re
 import zipfile
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from .detector import Detection
-from .pose import POINTS, VISIBLE, PoseError, PoseSequence
+from .pose import FARTHEST, FASTEST, POINTS, VISIBLE, PoseError, PoseSequence, possible, usable
 from .skeleton import FACE, FEET, HANDS, WRISTS, Joint
 from .track import Choice, track
 
@@ -34,6 +34,7 @@ EXTRA = "xdua_poses"
 """The key of a frame under which our own fields travel."""
 VERSION = 1
 FILE_FORMAT = "xdua-poses"
+NPZ_ARRAYS = ("points", "scores", "origins")
 
 Frame = dict[str, Any]
 
@@ -50,6 +51,12 @@ NORMALISED_UP_TO = 2.0
 """A clip without any coordinate above this is in fractions of the canvas, not in pixels."""
 UNCHANGED = 1e-3
 """Pixels by which another program may have rounded our coordinates without having edited them."""
+
+UNPACKED_LIMIT = 1 << 29
+"""Bytes of an unpacked .npz: 190,000 frames. A small archive can claim any size."""
+
+DAMAGE = (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError)
+"""What Python and numpy raise over values that are not what a format promises."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,7 @@ def from_openpose(
     chosen = _choose(crowd, choose, canvases[0])
     _note_missing_feet(chosen, notes)
     chosen = _hands_to_their_wrists(chosen, notes)
-    rates = [rate for frame in frames if isinstance(rate := _own(frame).get("fps"), int | float)]
+    rates = [rate for frame in frames if _is_between(rate := _own(frame).get("fps"), 0, FASTEST)]
     poses = PoseSequence(
         np.stack([person.points for person in chosen]),
         np.stack([person.scores for person in chosen]),
@@ -191,7 +198,8 @@ def load_openpose(
     if not files:
         raise PoseError(f"The folder {path} holds no .json files with pose keypoints.")
     frames = [frame for file in files for frame in _as_frames(file, _json_in(file))]
-    return from_openpose(frames, choose=choose, canvas=canvas, fps=fps)
+    with _named(path):
+        return from_openpose(frames, choose=choose, canvas=canvas, fps=fps)
 
 
 def save_poses(poses: PoseSequence, path: str | Path) -> None:
@@ -204,7 +212,7 @@ def save_poses(poses: PoseSequence, path: str | Path) -> None:
         "fps": poses.fps,
         "person_id": poses.person_id,
     }
-    arrays = {"points": poses.points, "scores": poses.scores, "origins": poses.origins}
+    arrays = {name: getattr(poses, name) for name in NPZ_ARRAYS}
     if path.suffix.lower() == ".npz":
         stream = io.BytesIO()
         np.savez_compressed(stream, details=np.array(json.dumps(details)), **arrays)
@@ -226,7 +234,10 @@ def load_poses(path: str | Path) -> PoseSequence:
     content = _json_in(path)
     if isinstance(content, dict) and "format" in content:
         return _from_fields(path, content)
-    return _logged(path, from_openpose(_as_frames(path, content)))
+    frames = _as_frames(path, content)
+    with _named(path):
+        imported = from_openpose(frames)
+    return _logged(path, imported)
 
 
 def _person(poses: PoseSequence, i: int, dialect: Dialect, real_scores: bool) -> dict[str, list[float]]:
@@ -296,15 +307,20 @@ def _canvases(frames: Sequence[Frame], given: tuple[int, int] | None) -> list[tu
     if fallback is None:
         raise PoseError(
             "These pose keypoints do not say how large their pictures were (canvas_width and canvas_height "
-            "are missing); give the width and height of the video they were made from."
+            "are missing, or no sizes); give the width and height of the video they were made from."
         )
     return [size or fallback for size in named]
 
 
 def _named_canvas(frame: Frame) -> tuple[int, int] | None:
     size = frame.get("canvas_width"), frame.get("canvas_height")
-    usable = all(isinstance(side, int | float) and 1 <= side < np.inf for side in size)
-    return (int(size[0]), int(size[1])) if usable else None
+    sensible = all(_is_between(side, 0, FARTHEST) and side >= 1 for side in size)
+    return (int(size[0]), int(size[1])) if sensible else None
+
+
+def _is_between(value: Any, low: float, high: float) -> bool:
+    """Whether a value from a file is a number above ``low``, at most ``high``."""
+    return isinstance(value, int | float) and low < value <= high
 
 
 def _own(frame: Frame) -> dict[str, Any]:
@@ -327,18 +343,18 @@ def _restored(frame: Frame, people: list[Any], canvas: tuple[int, int]) -> list[
     try:
         sequences = [
             PoseSequence(
-                np.reshape(person["points"], (1, POINTS, 2)),
-                np.reshape(person["scores"], (1, POINTS)),
+                np.reshape(_numbers(person["points"]), (1, POINTS, 2)),
+                np.reshape(_numbers(person["scores"]), (1, POINTS)),
                 canvas,
                 person_id=int(person["person_id"]),
-                origins=np.reshape(person["origins"], (1, POINTS)),
+                origins=np.reshape(_numbers(person["origins"]), (1, POINTS)),
             )
             for person in own["people"]
         ]
         written = to_openpose(sequences, dialect=own["dialect"], real_scores=own["real_scores"])[0]["people"]
         if not _same(written, people):
             return None
-    except (KeyError, TypeError, ValueError):
+    except DAMAGE:
         return None
     return [_Person(p.points[0], p.scores[0], p.origins[0], True, p.person_id) for p in sequences]
 
@@ -371,8 +387,8 @@ def _read_person(person: Any) -> _Person:
         values = _triples(person, key, [3 * (part.stop - part.start)])
         if len(values):
             triples[part] = values
-    usable = np.isfinite(triples).all(1) & (triples[:, 2] > 0)
-    triples = np.where(usable[:, None], triples, 0.0)
+    known = usable(triples[:, :2]) & possible(triples[:, 2])
+    triples = np.where(known[:, None], triples, 0.0)
     return _Person(triples[:, :2], triples[:, 2].astype(np.float32), np.zeros(POINTS, np.uint8))
 
 
@@ -382,13 +398,21 @@ def _triples(person: Mapping[str, Any], key: str, lengths: list[int]) -> np.ndar
     if values is None:
         return np.zeros((0, 3))
     try:
-        flat = np.asarray(values, dtype=np.float64).ravel()
-    except (TypeError, ValueError) as error:
+        flat = _numbers(values).ravel()
+    except DAMAGE as error:
         raise PoseError(f"{key} must be a list of numbers x, y, c, x, y, c, ...: {error}.") from error
     if flat.size and flat.size not in lengths:
         wanted = " or ".join(str(length) for length in lengths)
         raise PoseError(f"{key} has {flat.size} numbers; expected {wanted} (x, y, c for every point).")
     return flat.reshape(-1, 3)
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """float64 of nested lists of numbers or an array; ValueError for anything else, text that reads 1 too."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "fiub":
+        raise ValueError("there are values among the numbers that are none, or too large")
+    return array.astype(np.float64)
 
 
 def _in_pixels(
@@ -500,8 +524,17 @@ def _write(path: Path, content: bytes) -> None:
 def _json_in(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise PoseError(f"{path} is not a pose file: it cannot be read as JSON ({error}).") from error
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the file's name before what is wrong with its contents."""
+    try:
+        yield
+    except PoseError as error:
+        raise PoseError(f"{path}: {error}") from error
 
 
 def _as_frames(path: Path, content: Any) -> list[Frame]:
@@ -518,31 +551,36 @@ def _npz_fields(path: Path) -> dict[str, Any]:
     content = io.BytesIO(path.read_bytes())
     if not zipfile.is_zipfile(content):
         raise PoseError(f"{path} is not a pose file, or its end is missing: it is no .npz archive.")
-    content.seek(0)
     try:
+        with zipfile.ZipFile(content) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > UNPACKED_LIMIT:
+            raise ValueError(f"it claims to hold {unpacked} bytes")
         with np.load(content, allow_pickle=False) as file:
-            return {**json.loads(str(file["details"])), **{name: file[name] for name in file.files}}
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            return {**json.loads(str(file["details"])), **{name: file[name] for name in NPZ_ARRAYS}}
+    # zipfile, zlib and numpy report damage with many types: BadZipFile, zlib.error, TokenError, ...
+    except Exception as error:
         raise PoseError(f"{path} is not a pose file, or is damaged ({error}).") from error
 
 
 def _from_fields(path: Path, fields: dict[str, Any]) -> PoseSequence:
     if fields.get("format") != FILE_FORMAT or fields.get("version") != VERSION:
+        found = ", version ".join(repr(fields.get(key))[:40] for key in ("format", "version"))
         raise PoseError(
-            f"{path} is a pose file of format {fields.get('format')!r}, version {fields.get('version')!r}; "
+            f"{path} is a pose file of format {found}; "
             f"this program reads {FILE_FORMAT!r}, version {VERSION}."
         )
     try:
         frames = len(fields["scores"])
         return PoseSequence(
-            np.reshape(np.asarray(fields["points"], np.float64), (frames, POINTS, 2)),
-            np.reshape(np.asarray(fields["scores"], np.float32), (frames, POINTS)),
+            np.reshape(_numbers(fields["points"]), (frames, POINTS, 2)),
+            np.reshape(_numbers(fields["scores"]), (frames, POINTS)),
             tuple(fields["canvas"]),
             fields["fps"],
-            fields["person_id"],
-            np.reshape(np.asarray(fields["origins"], np.uint8), (frames, POINTS)),
+            int(fields["person_id"]),
+            np.reshape(_numbers(fields["origins"]), (frames, POINTS)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise PoseError(f"{path} is damaged: its poses cannot be read ({error}).") from error
 
 

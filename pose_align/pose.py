@@ -15,6 +15,12 @@ POINTS = 134
 VISIBLE = 0.3
 """The score above which a point counts as seen (UniAnimate spec 9.4)."""
 
+FARTHEST = 1e7
+"""Pixels from the canvas's corner beyond which a coordinate is a backend's or a file's fault, no observation:
+what is further away overflows where distances are squared or cast to float32."""
+FASTEST = 1e6
+"""Frames per second that a clip may claim."""
+
 
 class Origin(IntEnum):
     """Where a joint's coordinates came from."""
@@ -37,7 +43,7 @@ class PoseSequence:
     points:    float64 [F, 134, 2], x right and y down in pixels of ``canvas``; may lie outside it.
     scores:    float32 [F, 134], the detector's own confidence (SimCC maxima can exceed 1);
                0 where a point was not found. Its coordinates are then meaningless, never read.
-    canvas:    (width, height) of the frames the points were found in, in pixels.
+    canvas:    (width, height) of the frames the points were found in, in pixels, from 1 to ``FARTHEST``.
     fps:       frames per second of the source; None where it has none (a still picture).
     person_id: number of the tracked person inside the source.
     origins:   uint8 [F, 134], values of ``Origin``.
@@ -51,10 +57,8 @@ class PoseSequence:
     origins: np.ndarray = field(default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        points = np.asarray(self.points, dtype=np.float64)
-        scores = np.asarray(self.scores, dtype=np.float32)
-        origins = np.zeros(scores.shape) if self.origins is None else self.origins
-        origins = np.array(origins, dtype=np.uint8)
+        points, scores = (np.asarray(values, dtype=np.float64) for values in (self.points, self.scores))
+        origins = np.zeros(scores.shape) if self.origins is None else np.asarray(self.origins)
         if points.ndim != 3 or points.shape[1:] != (POINTS, 2):
             raise PoseError(f"A pose sequence has points [frames, {POINTS}, 2]; got {list(points.shape)}.")
         if scores.shape != points.shape[:2] or origins.shape != points.shape[:2]:
@@ -62,12 +66,17 @@ class PoseSequence:
                 f"Scores and origins must be {list(points.shape[:2])} like the points; "
                 f"got {list(scores.shape)} and {list(origins.shape)}."
             )
-        if min(self.canvas) < 1:
-            raise PoseError(f"A pose canvas has a positive width and height; got {self.canvas}.")
+        if len(self.canvas) != 2 or not all(1 <= side <= FARTHEST for side in self.canvas):
+            raise PoseError(f"A pose canvas has a positive width and height in pixels; got {self.canvas}.")
+        if self.fps is not None and not 0 < self.fps <= FASTEST:
+            raise PoseError(f"Frames per second are a positive number, or None; got {self.fps}.")
+        if not np.isin(origins, list(Origin)).all():
+            raise PoseError(f"Origins are numbers from 0 to {max(Origin)}; got others.")
         # A backend's NaN or infinity becomes a missing point here, once, so that nobody else has to ask.
-        broken = ~(np.isfinite(points).all(-1) & np.isfinite(scores)) | (scores < 0)
-        points = np.where(broken[..., None], 0.0, points)
-        scores = np.where(broken, np.float32(0), scores)
+        missing = ~(usable(points) & possible(scores))
+        points = np.where(missing[..., None], 0.0, points)
+        scores = np.where(missing, 0.0, scores).astype(np.float32)
+        origins = origins.astype(np.uint8)
         for name, value in (("points", points), ("scores", scores), ("origins", origins)):
             value.setflags(write=False)
             object.__setattr__(self, name, value)
@@ -85,6 +94,16 @@ class PoseSequence:
     def visible(self, threshold: float = VISIBLE) -> np.ndarray:
         """bool [F, 134]: score above ``threshold`` (UniAnimate spec 9.4 uses 0.3)."""
         return self.scores > threshold
+
+
+def usable(points: np.ndarray) -> np.ndarray:
+    """bool [...]: points [..., 2] that can be an observation: finite, and no further away than ``FARTHEST``."""
+    return (np.abs(points) <= FARTHEST).all(-1)
+
+
+def possible(scores: np.ndarray) -> np.ndarray:
+    """bool [...]: scores from 0 that are finite, as float32 too."""
+    return (scores >= 0) & (scores <= np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)

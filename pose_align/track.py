@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from .detector import Detection
-from .pose import POINTS, VISIBLE, Origin, PoseError, PoseSequence
+from .pose import POINTS, VISIBLE, Origin, PoseError, PoseSequence, possible, usable
 from .skeleton import BODY
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ MIN_COMMON_POINTS = 3
 LONGEST_GLIDE = 5
 """Frames for which a lost person is believed to move on as before."""
 FORBIDDEN = 1e6
+SMALLEST = 1e-6
+"""Pixels; a box that is narrower or lower has no size to measure distances by."""
 
 
 @dataclass
@@ -208,13 +210,13 @@ def _choose(tracks: Sequence[Track], canvas: tuple[int, int], choose: Choice) ->
 
 def _clean(person: Detection) -> Detection | None:
     """The person without NaN: broken points get score 0, a broken box becomes that of the points, or None."""
-    broken = ~(np.isfinite(person.points).all(-1) & np.isfinite(person.scores))
+    broken = ~(usable(person.points) & possible(person.scores))
     points = np.where(broken[:, None], 0.0, person.points)
     scores = np.where(broken, np.float32(0), person.scores)
     box = person.box
-    if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
+    if not usable(box.reshape(2, 2)).all() or (box[2:] - box[:2] < SMALLEST).any():
         seen = points[scores > VISIBLE]
-        if len(seen) < 2 or (np.ptp(seen, axis=0) <= 0).any():
+        if len(seen) < 2 or (np.ptp(seen, axis=0) < SMALLEST).any():
             return None
         box = np.concatenate([seen.min(0), seen.max(0)])
     return replace(person, points=points, scores=scores, box=box)

@@ -17,7 +17,7 @@ from xdyna_unianimate.demo.detector import DemoDetector
 from xdyna_unianimate.pose_align.detector import Detection
 from xdyna_unianimate.pose_align.draw import UNIANIMATE, draw
 from xdyna_unianimate.pose_align.interchange import save_openpose, save_poses
-from xdyna_unianimate.pose_align.pose import Origin, PoseError
+from xdyna_unianimate.pose_align.pose import Origin, PoseError, PoseSequence
 from xdyna_unianimate.video_core.images import read_picture
 from xdyna_unianimate.video_core.video import open_frames, open_video
 
@@ -233,3 +233,8 @@ def test_poses_of_a_file_need_no_detector(tmp_path: Path) -> None:
     save_poses(ALL, file)
     assert json.loads(file.read_text())["fps"] == inputs.FPS
     assert len(poses.read(file, PoseSettings(), LateDetector("dwpose"))) == len(ALL)
+
+
+def test_a_glance_at_a_canvas_of_extreme_proportions_stays_a_small_picture() -> None:
+    wide = PoseSequence(np.zeros((2, 134, 2)), np.zeros((2, 134)), (10_000_000, 1))
+    assert poses.at_a_glance(wide, height=40).shape[1] < 2 * 40 * 5

@@ -186,3 +186,8 @@ def test_standing_person_is_drawn_whole() -> None:
     for joint in range(18):
         x, y = standing()[joint].astype(int)
         assert canvas[y, x].tolist() == list(COLOURS[joint])
+
+
+def test_a_canvas_of_any_claimed_size_is_not_drawn() -> None:
+    with pytest.raises(PoseError, match="no more than"):
+        draw(replace(clip(1), canvas=(100_000, 100_000)), XDYNA)

@@ -377,3 +377,20 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         save_poses(clip(5), tmp_path / "poses.npz")
     assert same(load_poses(tmp_path / "poses.npz"), clip(1))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("poses.json", b"[" * 100_000),
+        ("poses.json", b'{"format": "xdua-poses", "version": 1, "scores": [[1e999]]}'),
+        ("poses.json", b'[{"canvas_width": 9, "canvas_height": 9, "people": [{"pose_keypoints_2d": ["a"]}]}]'),
+        ("poses.json", b'[{"canvas_width": 1e300, "canvas_height": 9, "people": []}]'),
+        ("poses.npz", b"PK\x03\x04"),
+    ],
+)
+def test_a_hostile_file_is_one_sentence_that_names_it(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PoseError, match=name) as caught:
+        load_poses(tmp_path / name)
+    assert "\n" not in str(caught.value)

@@ -81,3 +81,20 @@ def test_mirror_and_parents() -> None:
             assert point not in seen, "parents never run in a circle"
             seen.add(point)
         assert point == Joint.NECK
+
+
+@pytest.mark.parametrize("canvas", [(0, 9), (9, -1), (np.inf, 9), (np.nan, 9), (1e9, 1e9), (9,), (9, 9, 9)])
+def test_canvases_that_no_picture_has_are_refused(canvas: tuple) -> None:
+    with pytest.raises(PoseError, match="positive width and height"):
+        PoseSequence(np.zeros((1, 134, 2)), np.zeros((1, 134)), canvas)
+
+
+@pytest.mark.parametrize("fps", [0, -25, np.nan, np.inf, 10**400])
+def test_rates_that_no_clip_has_are_refused(fps: float) -> None:
+    with pytest.raises(PoseError, match="Frames per second"):
+        PoseSequence(np.zeros((1, 134, 2)), np.zeros((1, 134)), (9, 9), fps)
+
+
+def test_origins_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(PoseError, match="Origins are numbers"):
+        PoseSequence(np.zeros((1, 134, 2)), np.zeros((1, 134)), (9, 9), origins=np.full((1, 134), 260))

@@ -14,6 +14,8 @@ from xdyna_unianimate.pose_align.detector import Detection
 from xdyna_unianimate.pose_align.pose import Origin, PoseError, PoseSequence
 from xdyna_unianimate.pose_align.track import Track, assign, fill_gaps, follow, iou, smooth, track
 
+from .people import standing
+
 CANVAS = (640, 480)
 BODY_SHAPE = np.random.default_rng(7).uniform([-30, -100], [30, 100], (134, 2))
 """One person's points about its middle, in pixels."""
@@ -363,3 +365,19 @@ def test_the_size_of_the_picture_does_not_matter() -> None:
 def test_impossible_cutoffs_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(PoseError, match="One-Euro takes cut-offs above 0"):
         smooth(sequence(np.ones((2, 134))), **wrong)
+
+
+@pytest.mark.parametrize("value", [1e8, -1e30, 1e308, np.inf, np.nan])
+def test_what_is_further_than_any_picture_is_no_observation(value: float) -> None:
+    points = standing()
+    points[5] = value, 10.0
+    person = Detection(points, np.full(134, 0.9), np.array([value, 0, 10.0, 10.0]), 1.0)
+    with np.errstate(all="raise", under="ignore"):
+        poses = track([[person], [person]], (512, 768))
+    assert (poses.scores[:, 5] == 0).all() and (poses.scores[:, :5] > 0).all()
+
+
+def test_a_box_without_a_size_is_that_of_the_points() -> None:
+    flat = Detection(standing(), np.full(134, 0.9), np.array([5.0, 5.0, 5.0 + 5e-324, 6.0]), 1.0)
+    hair = Detection(standing(), np.full(134, 0.9), np.array([0.0, 0.0, 5e-324, 5e-324]), 1.0)
+    assert (track([[flat], [hair], [flat]], (512, 768)).scores > 0).all()
