@@ -132,7 +132,10 @@ def lines(found: Findings) -> list[str]:
 
 
 def _file_lines(file: Mapping[str, Any]) -> list[str]:
-    said = [f"{file['name']:<44} {file['found'] or 'not found'}", f"    {file['part']}; licence: {file['licence']}"]
+    said = [
+        f"{file['name']:<44} {file['found'] or 'not found'}",
+        f"    {file['part']}; licence: {file['licence']}",
+    ]
     if file["found"]:
         hashed = file.get("sha256") or "not computed yet (--hashes)"
         verdict = {True: ", as published", None: "", False: ", NOT as published"}[file.get("as_published")]
@@ -224,7 +227,11 @@ def _system(system: Any, folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _advice(
-    libraries: list[dict], backends: list[dict], files: list[dict], systems: list[dict], folders: Sequence[Path]
+    libraries: list[dict],
+    backends: list[dict],
+    files: list[dict],
+    systems: list[dict],
+    folders: Sequence[Path],
 ) -> list[str]:
     """What to do, the most urgent first; each line holds one command or one action."""
     missing = [one["package"] for one in libraries if one["version"] is None and one["needed"]]

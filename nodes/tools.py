@@ -51,7 +51,9 @@ class Doctor(io.ComfyNode):
             paths.everywhere(), hashes, host=host.machine(), host_folder=paths.user_folder()
         )
         found["nodes_left_out"] = left_out = load()[1]
-        text = "\n".join(doctor.lines(found) + [f"Nodes left out: {name}: {why}" for name, why in left_out.items()])
+        text = "\n".join(
+            doctor.lines(found) + [f"Nodes left out: {name}: {why}" for name, why in left_out.items()]
+        )
         # The node shows a few lines unless it is made larger: what to do comes first there.
         page.say("\n".join([*found["advice"], "", text]), cls.hidden.unique_id)
         return io.NodeOutput(text, json.dumps(found, indent=1, default=str), ui=ui.PreviewText(text))
@@ -92,7 +94,9 @@ class DownloadModels(io.ComfyNode):
                     "their authors limit to research.",
                 ),
             ],
-            outputs=[io.String.Output(display_name="report", tooltip="Every file, its licence and its place.")],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="Every file, its licence and its place.")
+            ],
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
             search_aliases=["fetch weights", "huggingface", "modelscope"],

@@ -54,14 +54,24 @@ POSIX_NAMES = {
 }  # fmt: skip
 """Names that Windows' Python does not have."""
 
-OPENS_PATHS_IN_C = {"imread", "imwrite", "imreadmulti", "imwritemulti", "VideoCapture", "VideoWriter", "FileStorage"}
+OPENS_PATHS_IN_C = {
+    "imread",
+    "imwrite",
+    "imreadmulti",
+    "imwritemulti",
+    "VideoCapture",
+    "VideoWriter",
+    "FileStorage",
+}
 """Of OpenCV: on Windows they take a path in the system's code page and fail, silently, on any other letter."""
 
 
 def git(*words: str) -> list[str]:
     """What git lists, separated by zeros; skips where this is no checkout."""
     try:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
     except OSError as error:
         pytest.skip(f"git cannot be run: {error}")
     if done.returncode:
@@ -117,7 +127,9 @@ def test_the_archive_is_small_without_the_embedded_weights(archive):
     sizes = {name: (ROOT / name).stat().st_size for name in archive}
     weights = sum(size for name, size in sizes.items() if name.startswith("demo/weights/"))
     assert sum(sizes.values()) - weights < 10 * MEGABYTE
-    assert not [name for name, size in sizes.items() if size > 3 * MEGABYTE and not name.startswith("demo/weights/")]
+    assert not [
+        name for name, size in sizes.items() if size > 3 * MEGABYTE and not name.startswith("demo/weights/")
+    ]
 
 
 def test_names_in_the_archive_are_possible_everywhere(archive):
@@ -139,7 +151,9 @@ def canonical(name: str) -> str:
 
 def test_requirements_ask_for_no_versions_and_not_for_torch():
     for line in REQUIREMENTS:
-        assert re.fullmatch(r'[a-z-]+(;platform_system[!=]="Darwin")?', line), f"{line}: a name and a marker at most"
+        assert re.fullmatch(r'[a-z-]+(;platform_system[!=]="Darwin")?', line), (
+            f"{line}: a name and a marker at most"
+        )
     assert not names_of(REQUIREMENTS) & NEVER_INSTALLED
 
 
@@ -150,7 +164,9 @@ def test_the_registry_shows_the_same_requirements():
 
 
 def test_there_is_no_install_script():
-    assert not [name for name in ("install.py", "prestartup_script.py", "uninstall.py") if (ROOT / name).exists()]
+    assert not [
+        name for name in ("install.py", "prestartup_script.py", "uninstall.py") if (ROOT / name).exists()
+    ]
 
 
 @pytest.mark.slow
@@ -170,7 +186,12 @@ def test_requirements_fit_the_versions_that_comfyui_has(tmp_path):
         "--report", str(report), "-r", str(ROOT / "requirements.txt"), "-c", str(constraints),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900)
-    offline = ("No module named pip", "Failed to establish a new connection", "getaddrinfo", "Network is unreachable")
+    offline = (
+        "No module named pip",
+        "Failed to establish a new connection",
+        "getaddrinfo",
+        "Network is unreachable",
+    )
     if done.returncode and any(word in done.stderr for word in offline):
         pytest.skip(f"pip reaches no index: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
@@ -179,7 +200,9 @@ def test_requirements_fit_the_versions_that_comfyui_has(tmp_path):
         for entry in json.loads(report.read_text(encoding="utf-8"))["install"]
     }
     assert not set(resolved) & NEVER_INSTALLED, "nothing brings a torch of its own"
-    changed = {name: (held[name], found) for name, found in resolved.items() if held.get(name, found) != found}
+    changed = {
+        name: (held[name], found) for name, found in resolved.items() if held.get(name, found) != found
+    }
     assert not changed and len(set(resolved) & set(held)) >= 5
 
 

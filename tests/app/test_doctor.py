@@ -59,7 +59,11 @@ def test_what_is_not_the_published_file_gets_the_command_that_fetches_it_again(h
     assert row_of(found, published.name)["as_published"] is False
     assert "NOT as published" in "\n".join(doctor.lines(found))
     (advice,) = [line for line in found["advice"] if str(file) in line]
-    assert "not the published file" in advice and f"download {published.name}" in advice and "--overwrite" in advice
+    assert (
+        "not the published file" in advice
+        and f"download {published.name}" in advice
+        and "--overwrite" in advice
+    )
 
 
 def test_big_files_are_hashed_when_asked_and_remembered(home, published, monkeypatch):
@@ -81,7 +85,9 @@ def test_what_a_download_has_verified_needs_no_second_reading(home, published, m
 
 def test_versions_and_what_the_host_says_of_itself(home, tmp_path):
     found = doctor.examine([home], host={"ComfyUI": "0.3.64"}, host_folder=tmp_path / "user")
-    version = re.search(r'^version = "(.+)"', (doctor.ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
+    version = re.search(
+        r'^version = "(.+)"', (doctor.ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M
+    )[1]
     assert found["system"]["pack"] == version and found["system"]["ComfyUI"] == "0.3.64"
     assert any(one["package"] == "torch" and one["version"] for one in found["libraries"])
     assert any(line.startswith(("cuda", "cpu")) for line in found["devices"])
@@ -156,4 +162,7 @@ def test_free_memory_of_every_gpu_is_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: ((index + 1) * 2**30, 24 * 2**30))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"card {index}")
-    assert doctor._devices()[:2] == ["cuda:0 card 0, 1.0 of 24.0 GB free", "cuda:1 card 1, 2.0 of 24.0 GB free"]
+    assert doctor._devices()[:2] == [
+        "cuda:0 card 0, 1.0 of 24.0 GB free",
+        "cuda:1 card 1, 2.0 of 24.0 GB free",
+    ]

@@ -23,7 +23,9 @@ from ..fakes.hub import Hub, serving
 CONTENT = bytes(range(256)) * 4096
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 NAME = "模型 été.onnx"
-ROW = models.ModelFile(NAME, "a test", "dwpose", "MIT", models.DWPOSE_PAGE, len(CONTENT), DIGEST, group="dwpose")
+ROW = models.ModelFile(
+    NAME, "a test", "dwpose", "MIT", models.DWPOSE_PAGE, len(CONTENT), DIGEST, group="dwpose"
+)
 
 
 @pytest.fixture
@@ -288,7 +290,9 @@ def test_modelscope_tells_place_size_and_hash(monkeypatch):
 
     root, hub, api, files = (ModuleType(name) for name in ("modelscope", "hub", "api", "file_download"))
     api.HubApi = HubApi
-    files.get_file_download_url = lambda repository, path, revision: f"https://ms/{repository}/{revision}/{path}"
+    files.get_file_download_url = lambda repository, path, revision: (
+        f"https://ms/{repository}/{revision}/{path}"
+    )
     for name, module in {"": root, ".hub": hub, ".hub.api": api, ".hub.file_download": files}.items():
         monkeypatch.setitem(sys.modules, f"modelscope{name}", module)
     found = download.look_up(models.described("open_clip_pytorch_model.bin"))
@@ -322,7 +326,9 @@ def test_the_command_lists_asks_fetches_and_reports(hub, tmp_path, monkeypatch, 
     limited = replace(ROW, licence=models.RESEARCH_ONLY)
     monkeypatch.setattr(models, "FILES", (limited,))
     url = hub.offer("weights", CONTENT)
-    monkeypatch.setitem(download.HUBS, "huggingface.co", download.Hub("huggingface_hub", lambda *_: Remote(url)))
+    monkeypatch.setitem(
+        download.HUBS, "huggingface.co", download.Hub("huggingface_hub", lambda *_: Remote(url))
+    )
     words = ["download", "dwpose", "--models", "模型 été"]
     assert main(words) == 1 and "is no folder" in capsys.readouterr().err
     Path("模型 été").mkdir()

@@ -75,7 +75,13 @@ def test_long_names_are_cut_and_stay_apart():
 
 
 @pytest.mark.parametrize(
-    "name", [r"sub\yolox_l.onnx", r"C:\models\dwpose\YOLOX_L.onnx", r"\\server\models\yolox_l.onnx", "sub/yolox_l.onnx"]
+    "name",
+    [
+        r"sub\yolox_l.onnx",
+        r"C:\models\dwpose\YOLOX_L.onnx",
+        r"\\server\models\yolox_l.onnx",
+        "sub/yolox_l.onnx",
+    ],
 )
 def test_a_model_file_is_known_whatever_stands_before_its_name(name):
     assert models.described(name).name == "yolox_l.onnx"

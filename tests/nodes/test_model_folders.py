@@ -11,7 +11,11 @@ from xdyna_unianimate.pose_align.dwpose_files import find_models
 from ..fakes import comfy_host
 
 DWPOSE = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
-UNIANIMATE = ("unianimate_16f_32f_non_ema_223000.pth", "v2-1_512-ema-pruned.ckpt", "open_clip_pytorch_model.bin")
+UNIANIMATE = (
+    "unianimate_16f_32f_non_ema_223000.pth",
+    "v2-1_512-ema-pruned.ckpt",
+    "open_clip_pytorch_model.bin",
+)
 
 PLACES = (
     ("comfyui_controlnet_aux/ckpts/yzd-v/DWPose", DWPOSE),

@@ -28,7 +28,9 @@ def page(monkeypatch) -> list[tuple[str, str]]:
     """The texts that nodes write on the page."""
     said: list[tuple[str, str]] = []
     instance = SimpleNamespace(send_progress_text=lambda text, node_id: said.append((node_id, text)))
-    monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=instance)))
+    monkeypatch.setitem(
+        sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=instance))
+    )
     return said
 
 
@@ -90,7 +92,11 @@ def test_download_is_off_by_default_and_then_only_says_what_it_would_do(comfy, p
     schema = comfy.pack["XDUA_DownloadModels"].GET_SCHEMA()
     defaults = {part.id: part.as_dict()["default"] for part in schema.inputs}
     assert (defaults["download"], defaults["accept_licence"]) == (False, False)
-    text = comfy.executor().run(one("XDUA_DownloadModels", **{**defaults, "files": "unianimate"})).outputs["1"][0]
+    text = (
+        comfy.executor()
+        .run(one("XDUA_DownloadModels", **{**defaults, "files": "unianimate"}))
+        .outputs["1"][0]
+    )
     rows = [file for file in models.FILES if file.group == "unianimate"]
     assert rows and all(file.name in text and file.licence in text for file in rows)
     assert str(comfy.base / "models" / "unianimate") in text and "Nothing was fetched" in text
