@@ -33,6 +33,8 @@ class Clip:
 def draw_clip(seed: int, frames: int, canvas: tuple[int, int] = CANVAS, other_face: bool = False) -> Clip:
     """The clip of a seed; a quarter of the references come from the clip's own motion.
 
+    The scene of the reference is that of the first frame, from which the clip goes on: what moves by itself can
+    be foretold from one picture only so far as its moment is known.
     other_face: another puppet dances the same dance, as a driving video of another person does.
     """
     rng = np.random.default_rng([seed, 5])
@@ -43,9 +45,21 @@ def draw_clip(seed: int, frames: int, canvas: tuple[int, int] = CANVAS, other_fa
     other = motion if rng.random() < 0.25 else puppets.Motion.from_seed(seed + 2 * HELD_OUT)
     moment = start + float(rng.integers(0, 60))
     reference_points = puppets.joints(puppet, other.angles(moment), canvas)
-    reference = puppets.render(puppet, reference_points, scene.render(moment, canvas))
+    reference = puppets.render(puppet, reference_points, scene.render(start, canvas))
     pictures, points = zip(*puppets.clip(puppet, motion, scene, frames, canvas, start), strict=True)
     return Clip(reference, reference_points, np.stack(pictures), np.stack(points))
+
+
+def draw_scene(seed: int, frames: int, canvas: tuple[int, int] = CANVAS) -> Clip:
+    """The scene of a seed with nobody in it: what moves by itself, and a reference that is its first moment.
+
+    All points are 0, where nobody is drawn.
+    """
+    start = float(np.random.default_rng([seed, 5]).integers(0, 200))
+    scene = puppets.Scene.from_seed(seed)
+    pictures = np.stack([scene.render(start + i, canvas) for i in range(frames)])
+    nobody = np.zeros((frames, puppets.POINTS, 2))
+    return Clip(pictures[0], nobody[0], pictures, nobody)
 
 
 def draw_picture(seed: int, canvas: tuple[int, int] = CANVAS) -> np.ndarray:
@@ -59,6 +73,17 @@ def draw_picture(seed: int, canvas: tuple[int, int] = CANVAS) -> np.ndarray:
     return puppets.render(
         puppet, puppets.joints(puppet, puppets.Motion.from_seed(seed).angles(moment), canvas), background
     )
+
+
+def draw_pair(seed: int, canvas: tuple[int, int] = CANVAS) -> np.ndarray:
+    """uint8 [2, H, W, 3]: one puppet twice, in two poses and in front of two scenes."""
+    rng = np.random.default_rng([seed, 8])
+    puppet, pictures = puppets.Puppet.from_seed(seed), []
+    for other in (seed, seed + 2 * HELD_OUT):
+        angles = puppets.Motion.from_seed(other).angles(float(rng.integers(0, 200)))
+        scene = puppets.Scene.from_seed(other).render(float(rng.integers(0, 200)), canvas)
+        pictures.append(puppets.render(puppet, puppets.joints(puppet, angles, canvas), scene))
+    return np.stack(pictures)
 
 
 class _Endless(IterableDataset):

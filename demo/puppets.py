@@ -79,10 +79,10 @@ class Puppet:
         shirt, trousers = (CLOTHES[i] for i in rng.choice(len(CLOTHES), 2, replace=False))
         scale = lambda centre, spread=0.12: float(centre * rng.uniform(1 - spread, 1 + spread))  # noqa: E731
         return Puppet(
-            height=float(rng.uniform(0.70, 0.80)), head=scale(0.150), shoulders=scale(0.230),
+            height=float(rng.uniform(0.70, 0.80)), head=scale(0.200), shoulders=scale(0.230),
             hips=scale(0.145), torso=scale(0.285, 0.08), upper_arm=scale(0.150),
             forearm=scale(0.135), thigh=scale(0.235, 0.08),
-            shin=scale(0.215, 0.08), girth=scale(1.0, 0.2), skin=pick(SKIN), shirt=shirt, trousers=trousers,
+            shin=scale(0.215, 0.08), girth=scale(1.15, 0.2), skin=pick(SKIN), shirt=shirt, trousers=trousers,
             shoes=pick(CLOTHES), hair=pick(HAIR), eyes=pick(EYES), long_sleeves=bool(rng.integers(2)),
             long_hair=bool(rng.integers(2)), skirt=bool(rng.integers(3) == 0),
             striped=bool(rng.integers(3) == 0),
@@ -270,13 +270,8 @@ def _smoke(picture: np.ndarray, frame: float, rng: np.random.Generator) -> np.nd
     x, y = _grid(picture)
     bottom = y.max()
     for _ in range(7):
-        column, rate, phase, size = (
-            rng.uniform(0, 1),
-            rng.uniform(45, 80),
-            rng.uniform(),
-            rng.uniform(0.10, 0.2),
-        )
-        risen = (frame / rate + phase) % 1.0
+        column, phase, size = rng.uniform(0, 1), rng.uniform(), rng.uniform(0.10, 0.2)
+        risen = (frame / 60 + phase) % 1.0
         centre_x, centre_y = column + 0.06 * np.sin(2 * np.pi * (risen + phase)), bottom * (1.1 - 1.2 * risen)
         puff = np.exp(-(((x - centre_x) ** 2 + (y - centre_y) ** 2) / (size * (0.4 + risen)) ** 2))
         picture += (45 * np.sin(np.pi * risen) * puff)[..., None]
@@ -288,13 +283,8 @@ def _particles(picture: np.ndarray, frame: float, rng: np.random.Generator) -> n
     colour = rng.integers(170, 256, 3).tolist()
     layer = picture.astype(np.uint8).copy()
     for _ in range(60):
-        column, rate, phase, size = (
-            rng.uniform(0, 1),
-            rng.uniform(40, 90),
-            rng.uniform(),
-            rng.uniform(0.006, 0.016),
-        )
-        fallen = (frame / rate + phase) % 1.0
+        column, phase, size = rng.uniform(0, 1), rng.uniform(), rng.uniform(0.006, 0.016)
+        fallen = (frame / 60 + phase) % 1.0
         at = (
             np.array([column + 0.03 * np.sin(2 * np.pi * (2 * fallen + phase)), fallen * height / width])
             * width

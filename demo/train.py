@@ -1,15 +1,16 @@
 """Train the demo's networks on drawn puppets.
 
-``python -m xdyna_unianimate.demo.train autoencoder|unianimate|xdyna``. The classes are the project's own,
+``python -m xdyna_unianimate.demo.train autoencoder|vision|unianimate|xdyna FOLDER``. The classes are the project's own,
 only narrow; the shipped weights came from these commands.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..unianimate_core.noise import PRIOR
 from ..unianimate_core.unet import UniAnimateUNet
 from ..video_core.clip import (
     MEAN,
@@ -29,17 +31,26 @@ from ..video_core.clip import (
 )
 from ..video_core.schedule import Schedule, linear_schedule, zero_terminal_snr_schedule
 from ..video_core.vae import Vae, load_vae
+from ..xdyna_core.adapter import DynamicsAdapterAttention
 from ..xdyna_core.controlnet import ControlNet, Residuals
 from ..xdyna_core.image_prompt import Resampler
+from ..xdyna_core.noise import downgraded
+from ..xdyna_core.transformer import Strengths
 from ..xdyna_core.unet import XDynaUNet
 from . import checkpoints as weights
-from .architectures import AUTOENCODER, CONTROL, RESAMPLER, UNIANIMATE, VISION, XDYNA
+from .architectures import AUTOENCODER, CONTROL, RESAMPLER, TEXT, UNIANIMATE, VISION, XDYNA
 from .checkpoints import store
-from .data import CANVAS, HELD_OUT, batches, draw_clip, draw_picture, pixels
-from .training import Plan, curve, train
+from .data import CANVAS, HELD_OUT, Clip, batches, draw_clip, draw_pair, draw_picture, draw_scene, pixels
+from .training import Plan, train
+
+if TYPE_CHECKING:
+    from ..pose_align.draw import Style
 
 TERMINAL_SHARE = 0.15
 """Share of training steps at the last timestep, where a clip has to be invented from the conditions alone."""
+
+TEMPERATURE = 0.07
+"""Of the image tower's contrastive loss."""
 
 Report = Callable[[int, int, float], None]
 
@@ -49,9 +60,11 @@ Report = Callable[[int, int, float], None]
 
 def reconstruction_loss(vae: Vae, batch: Tensor, generator: torch.Generator) -> Tensor:
     """Squared, absolute and edge error of the reconstruction, and a little KL so that latents stay small."""
-    posterior = vae.network.encode(batch).latent_dist
-    noise = torch.randn(posterior.mean.shape, generator=generator)
-    restored = vae.network.decode(posterior.mean + posterior.std * noise.to(posterior.mean)).sample.float()
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    posterior = DiagonalGaussianDistribution(vae.moments(batch))
+    noise = _normal(posterior.mean.shape, generator, posterior.mean)
+    restored = vae.restore(posterior.mean + posterior.std * noise).float()
     edges = sum((restored - batch).diff(dim=axis).abs().mean() for axis in (-1, -2))
     return (
         F.mse_loss(restored, batch)
@@ -65,15 +78,16 @@ def _draw_pixels(seed: int) -> Tensor:
     return pixels(draw_picture(seed))
 
 
-def train_autoencoder(folder: Path, plan: Plan, report: Report) -> Vae:
+def train_autoencoder(folder: Path, plan: Plan, report: Report, device: str = "cpu") -> Vae:
     """The demo's autoencoder, with the mean and deviation of its latents in its config."""
     torch.manual_seed(plan.seed)
     vae = Vae(AUTOENCODER).to(memory_format=torch.channels_last)
     _quieten_posterior(vae)
+    vae = vae.to(device)
     vae = train(
         vae, reconstruction_loss, lambda first: batches(_draw_pixels, plan.batch, first), plan, folder, report
     )
-    return with_latent_statistics(vae)
+    return with_latent_statistics(vae.cpu())
 
 
 @torch.no_grad()
@@ -97,30 +111,72 @@ def with_latent_statistics(vae: Vae, pictures: int = 256) -> Vae:
     return vae
 
 
+# ---- image tower ---------------------------------------------------------------------------------------
+
+
+def embed(vision: ClipVision, pictures: Tensor) -> Tensor:
+    """[b, d] of pictures float [b, 3, H, W] in 0..1, uncropped (UniAnimate spec 2.1)."""
+    small = F.interpolate(pictures, (224, 224), mode="bilinear", antialias=True)
+    mean, std = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (MEAN, STD))
+    return vision.network((small - mean) / std).image_embeds
+
+
+def vision_loss(vision: ClipVision, batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Contrastive, as CLIP's: the embedding of a picture finds the same puppet's other picture in the batch.
+
+    batch: uint8 [b, 2, H, W, 3]. Half of the batches are cropped to squares, as X-Dyna's reference is.
+    """
+    pictures = rearrange(batch, "b two h w c -> two b c h w").float() / 255
+    if torch.rand((), generator=generator) < 0.5:
+        height, width = pictures.shape[-2:]
+        pictures = pictures[..., (height - width) // 2 :, :][..., :width, :]
+    one, other = (F.normalize(embed(vision, half).float(), dim=-1) for half in pictures)
+    alike = one @ other.T / TEMPERATURE
+    right = torch.arange(len(alike), device=alike.device)
+    return (F.cross_entropy(alike, right) + F.cross_entropy(alike.T, right)) / 2
+
+
+def _draw_pair(seed: int) -> Tensor:
+    return torch.from_numpy(draw_pair(seed))
+
+
+def train_vision(folder: Path, plan: Plan, report: Report, device: str = "cpu") -> ClipVision:
+    """The image tower of both systems, which stays as it is while they train."""
+    torch.manual_seed(plan.seed)
+    stream = lambda first: batches(_draw_pair, plan.batch, first)  # noqa: E731
+    return train(ClipVision(VISION).to(device), vision_loss, stream, plan, folder, report)
+
+
 # ---- what both systems are shown -----------------------------------------------------------------------
 
 SHAPES = ((8, 2), (8, 2), (2, 8))
 """(clips, frames) of successive batches: many puppets for looks, long clips for motion, equal work."""
 
 
-def _draw_batch(seed: int, style: object) -> dict[str, Tensor]:
+def _draw_batch(clips: list[Clip], style: Style) -> dict[str, Tensor]:
     """uint8 tensors: reference [b, H, W, 3], frames [b, F, H, W, 3], poses [b, 1 + F, H, W, 3]."""
+    arrays = {
+        "reference": [clip.reference for clip in clips],
+        "frames": [clip.frames for clip in clips],
+        "poses": [_skeletons(clip, style) for clip in clips],
+    }
+    return {name: torch.from_numpy(np.stack(pictures)) for name, pictures in arrays.items()}
+
+
+def _numbers(batch: int) -> tuple[list[int], int]:
+    """Seeds of the clips of that batch, and how many frames each has."""
+    clips, frames = SHAPES[batch % len(SHAPES)]
+    return [batch * 8 % HELD_OUT + i for i in range(clips)], frames
+
+
+def _skeletons(clip: Clip, style: Style) -> np.ndarray:
+    """uint8 [1 + F, H, W, 3]: the reference's skeleton and the clip's, black where nobody is."""
     from ..pose_align.draw import draw
     from ..pose_align.pose import PoseSequence
 
-    clips, frames = SHAPES[seed % len(SHAPES)]
-    drawn = [draw_clip(seed * 8 % HELD_OUT + i, frames) for i in range(clips)]
-    skeletons = []
-    for clip in drawn:
-        points = np.concatenate([clip.reference_points[None], clip.points])
-        poses = PoseSequence(points, np.ones(points.shape[:2], np.float32), CANVAS)
-        skeletons.append(_resize(draw(poses, style, scale_strokes=style.canvas is None)))
-    arrays = {
-        "reference": [clip.reference for clip in drawn],
-        "frames": [clip.frames for clip in drawn],
-        "poses": skeletons,
-    }
-    return {name: torch.from_numpy(np.stack(pictures)) for name, pictures in arrays.items()}
+    points = np.concatenate([clip.reference_points[None], clip.points])
+    scores = np.full(points.shape[:2], float(points.any()), np.float32)
+    return _resize(draw(PoseSequence(points, scores, CANVAS), style, scale_strokes=style.canvas is None))
 
 
 def _resize(pictures: np.ndarray) -> np.ndarray:
@@ -141,80 +197,98 @@ def _latents(vae: Vae, pictures: Tensor) -> Tensor:
     return rearrange(flat, "1 c (b f) h w -> b c f h w", b=len(pictures))
 
 
-def draw_timesteps(count: int, schedule: Schedule, generator: torch.Generator) -> Tensor:
-    """int64 [count]: uniform, but the last timestep with probability ``TERMINAL_SHARE``."""
-    last = schedule.train_steps - 1
+def draw_timesteps(count: int, last: int, generator: torch.Generator) -> Tensor:
+    """int64 [count] in 0 ... last: uniform, but the last one with probability ``TERMINAL_SHARE``."""
     uniform = torch.randint(0, last + 1, (count,), generator=generator)
     return torch.where(torch.rand(count, generator=generator) < TERMINAL_SHARE, last, uniform)
+
+
+def _signal_and_noise(schedule: Schedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(abar_t) and sqrt(1 - abar_t) for timesteps [b], to be multiplied with latents [b, c, F, h, w]."""
+    alpha = schedule.alphas_cumprod[t].float().to(like.device)[:, None, None, None, None]
+    return alpha.sqrt(), (1 - alpha).sqrt()
+
+
+def _normal(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(tuple(shape), generator=generator).to(like.device)
 
 
 # ---- UniAnimate ----------------------------------------------------------------------------------------
 
 
-class UniAnimateWithVision(nn.Module):
-    """What is trained together: the network, and the image tower whose embedding it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unet = UniAnimateUNet(UNIANIMATE)
-        self.vision = ClipVision(VISION)
-
-    def embed(self, pictures: Tensor) -> Tensor:
-        """[b, 1, d] of pictures float [b, 3, H, W] in 0..1, uncropped (UniAnimate spec 2.1)."""
-        small = F.interpolate(pictures, (224, 224), mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
-        return self.vision.network((small - mean) / std).image_embeds[:, None]
-
-
-def _draw_unianimate(seed: int) -> dict[str, Tensor]:
+def _draw_unianimate(number: int) -> dict[str, Tensor]:
     from ..pose_align.draw import UNIANIMATE as STYLE
 
-    return _draw_batch(seed, STYLE)
+    seeds, frames = _numbers(number)
+    return _draw_batch([draw_clip(seed, frames) for seed in seeds], STYLE)
 
 
-def unianimate_loss(vae: Vae, zero_y: Tensor) -> Callable[[nn.Module, object, torch.Generator], Tensor]:
+def unianimate_loss(
+    vae: Vae, zero_y: Tensor, vision: ClipVision
+) -> Callable[[nn.Module, object, torch.Generator], Tensor]:
     """v-prediction error under one of the kinds of input that the paper mixes (section 3.3).
 
-    Reference mode, first-frame mode, both together, or no condition at all (for guidance).
+    Reference mode, first-frame mode, both together, or no condition at all (for guidance). The noise carries
+    the trace of the picture that it carries in sampling, the noise prior, so that the network learns to read it.
     """
     schedule = zero_terminal_snr_schedule()
 
-    def loss(model: UniAnimateWithVision, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    def loss(unet: UniAnimateUNet, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         x0, reference = _latents(vae, batch["frames"]), _latents(vae, batch["reference"][:, None])
-        noise = torch.randn(x0.shape, generator=generator)
-        noise = noise + 0.1 * torch.randn(*x0.shape[:3], 1, 1, generator=generator)
-        t = draw_timesteps(len(x0), schedule, generator)
-        alpha = schedule.alphas_cumprod[t].float()[:, None, None, None, None]
-        x = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
-        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
-        told: dict[str, Tensor] = {}
         kind = torch.rand((), generator=generator).item()
+        given = reference if kind > 0.45 else x0[:, :, :1]
+        noise = _normal(x0.shape, generator, x0) + 0.1 * _normal((*x0.shape[:3], 1, 1), generator, x0)
+        if kind > 0.07:
+            trace, rest = _signal_and_noise(schedule, torch.tensor([PRIOR["short"]]), x0)
+            noise = trace * given + rest * noise
+        t = draw_timesteps(len(x0), schedule.train_steps - 1, generator)
+        signal, spread = _signal_and_noise(schedule, t, x0)
+        x, target = signal * x0 + spread * noise, signal * noise - spread * x0
+        told: dict[str, Tensor] = {}
         if kind > 0.07:
             told["dwpose"] = _planes(batch["poses"])
-            told["image"] = model.embed(_planes(batch["reference"][:, None])[:, :, 0])
+            first = batch["frames"][:, :1] if kind <= 0.45 else batch["reference"][:, None]
+            told["image"] = embed(vision, _planes(first)[:, :, 0])[:, None]
         if kind > 0.45:
             told["randomref"] = reference
         if 0.07 < kind <= 0.6:
             told["local_image"] = _planes(batch["frames"][:, :1])
-        return F.mse_loss(model.unet(x, t, zero_y=zero_y, **told).float(), target)
+        predicted = unet(x, t.to(x.device), zero_y=zero_y, **told).float()
+        return F.mse_loss(predicted, target)
 
     return loss
 
 
 def train_unianimate(
-    folder: Path, plan: Plan, report: Report, vae: Vae, zero_y: Tensor
-) -> UniAnimateWithVision:
-    """The network and its image tower, both input kinds mixed, all layers from the first step."""
+    folder: Path,
+    plan: Plan,
+    report: Report,
+    vae: Vae,
+    zero_y: Tensor,
+    vision: ClipVision,
+    device: str = "cpu",
+) -> UniAnimateUNet:
+    """All kinds of input mixed, all layers from the first step; autoencoder and image tower stay as they are."""
     torch.manual_seed(plan.seed)
-    model = UniAnimateWithVision()
-    stream = lambda first: batches(_draw_unianimate, None, first)  # noqa: E731
-    return train(model, unianimate_loss(vae, zero_y), stream, plan, folder, report)
+    unet = UniAnimateUNet(UNIANIMATE).to(device)
+    stream = lambda first: batches(_draw_unianimate, None, first // plan.batch)  # noqa: E731
+    loss = unianimate_loss(vae.to(device), zero_y.to(device), vision.to(device))
+    return train(unet, loss, stream, plan, folder, report)
 
 
 # ---- X-Dyna --------------------------------------------------------------------------------------------
 
-MOST_WEIGHT = 20.0
+MOST_WEIGHT = 40.0
 """Bound of the weight 1 / abar, which makes an error of the noise one of the picture."""
+
+SCENE_SHARE = 0.125
+"""Share of clips that show a scene with nobody in it (X-Dyna paper, section 3.4)."""
+
+FIRST_TIMESTEPS = (876, 921, 951, 961, 981)
+"""Where runs of 8, 12, 20, 25 and 50 steps begin: from the reference's latents under noise."""
+
+FACE_WEIGHT = 10.0
+"""Of the error where a face map shows something, while the face ControlNet trains."""
 
 
 class XDynaNetworks(nn.Module):
@@ -228,64 +302,115 @@ class XDynaNetworks(nn.Module):
         self.resampler = Resampler(RESAMPLER)
 
 
-def _draw_xdyna(seed: int) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Stage:
+    """What takes part while X-Dyna trains (paper, section 3.4). share: of the plan's iterations.
+
+    adapter: the reference frame is asked, and the pose ControlNet looks on; without, base and motion modules
+    learn to make clips of the image tokens alone. face: the face ControlNet looks on, and it alone learns.
+    """
+
+    name: str
+    share: float
+    adapter: bool = True
+    face: bool = False
+
+
+STAGES = (
+    Stage("base", 0.1, adapter=False),
+    # F: the paper freezes the base from here on. A base of minutes has still to learn.
+    Stage("body", 0.7),
+    Stage("face", 0.2, face=True),
+)
+
+
+def _draw_xdyna(number: int) -> dict[str, Tensor]:
     """As ``_draw_batch``, with face maps [b, F, H, W, 6]; half of the faces are another puppet's."""
     from ..pose_align.draw import XDYNA as STYLE
 
-    batch = _draw_batch(seed, STYLE)
-    clips, frames = batch["frames"].shape[:2]
-    faces = [draw_face_maps(seed * 8 % HELD_OUT + i, frames) for i in range(clips)]
-    return {**batch, "faces": torch.from_numpy(np.stack(faces))}
+    seeds, frames = _numbers(number)
+    alone = [np.random.default_rng([seed, 7]).random() < SCENE_SHARE for seed in seeds]
+    drawn = list(zip(seeds, alone, strict=True))
+    clips = [draw_scene(seed, frames) if empty else draw_clip(seed, frames) for seed, empty in drawn]
+    faces = [draw_face_maps(seed, frames, empty) for seed, empty in drawn]
+    return {**_draw_batch(clips, STYLE), "faces": torch.from_numpy(np.stack(faces))}
 
 
-def draw_face_maps(seed: int, frames: int) -> np.ndarray:
-    """uint8 [F, H, W, 6], local and global S-Face maps of a clip's motion, worn by its puppet or another."""
+def draw_face_maps(seed: int, frames: int, empty: bool = False) -> np.ndarray:
+    """uint8 [F, H, W, 6], local and global S-Face maps of a clip's motion, worn by its puppet or another.
+
+    empty: of a scene with nobody in it, black.
+    """
     from ..xdyna_core.face import face_maps
 
+    if empty:
+        return np.zeros((frames, CANVAS[1], CANVAS[0], 6), np.uint8)
     clip = draw_clip(seed, frames, other_face=seed % 2 == 0)
     maps = face_maps(clip.frames, clip.points[:, 24:92])
     return np.concatenate([maps.local, maps.whole], axis=-1)
 
 
 def xdyna_loss(
-    vae: Vae, text: Tensor, vision: ClipVision, face: bool
+    vae: Vae, text: Tensor, vision: ClipVision, stage: Stage
 ) -> Callable[[nn.Module, object, torch.Generator], Tensor]:
     """Noise-prediction error on the frames behind the clean reference (X-Dyna spec 8.3).
 
-    text: features of the empty prompt [1, 77, d]. face: whether the face ControlNet takes part.
+    text: features of the empty prompt [1, 77, d]. The noise is what a run sees that begins, as runs do, with
+    the downgraded reference under noise in place of the clip (spec 8.2).
     """
     schedule = linear_schedule()
+    strengths = Strengths(reference=float(stage.adapter))
 
     def loss(model: XDynaNetworks, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         x0, reference = _latents(vae, batch["frames"]), _latents(vae, batch["reference"][:, None])
-        noise = torch.randn(x0.shape, generator=generator)
-        t = draw_timesteps(len(x0), schedule, generator)
-        alpha = schedule.alphas_cumprod[t].float()[:, None, None, None, None]
-        x = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
+        begin = FIRST_TIMESTEPS[int(torch.randint(len(FIRST_TIMESTEPS), (), generator=generator))]
+        mask = torch.rand(x0.shape, generator=generator).to(x0.device)
+        start = torch.cat([downgraded(r[None], m[None]) for r, m in zip(reference, mask, strict=True)])
+        kept, spread = _signal_and_noise(schedule, torch.tensor([begin]), x0)
+        noise = _normal(x0.shape, generator, x0) + kept / spread * (start - x0)
+        t = draw_timesteps(len(x0), begin, generator)
+        signal, spread = _signal_and_noise(schedule, t, x0)
+        x, t = signal * x0 + spread * noise, t.to(x0.device)
         context = _context(model, text, vision, batch["reference"], generator)
-        controls = [(model.pose, _planes(batch["poses"][:, 1:]))]
-        if face:
-            controls.append((model.face, _planes(batch["faces"])))
-        added = _residuals(controls, x, t, text)
+        added = _residuals(_controls(model, batch, stage), x, t, text)
+        residuals = (added.down, added.mid) if added else ()
         sample = torch.cat([reference, x], dim=2)
-        predicted = model.unet(sample, t, context, added.down, added.mid)[:, :, 1:].float()
-        return ((predicted - noise) ** 2 * (1 / alpha).clamp(max=MOST_WEIGHT)).mean()
+        predicted = model.unet(sample, t, context, *residuals, strengths=strengths)
+        error = (predicted[:, :, 1:].float() - noise) ** 2 * signal.pow(-2).clamp(max=MOST_WEIGHT)
+        return (error * _weight_of_faces(batch["faces"])).mean() if stage.face else error.mean()
 
     return loss
+
+
+def _controls(
+    model: XDynaNetworks, batch: dict[str, Tensor], stage: Stage
+) -> list[tuple[ControlNet, Tensor]]:
+    """The ControlNets of a stage, with what they look at."""
+    poses, faces = (model.pose, _planes(batch["poses"][:, 1:])), (model.face, _planes(batch["faces"]))
+    return [poses] * stage.adapter + [faces] * stage.face
+
+
+def _weight_of_faces(faces: Tensor) -> Tensor:
+    """[b, 1, F, h, w] at the size of the latents: ``FACE_WEIGHT`` where a map shows something, else 1."""
+    shown = rearrange(faces, "b f h w c -> b c f h w").amax(1, keepdim=True).float()
+    return 1 + (FACE_WEIGHT - 1) * F.max_pool3d(shown, (1, 8, 8)).clamp(max=1)
 
 
 def _context(
     model: XDynaNetworks, text: Tensor, vision: ClipVision, reference: Tensor, generator: torch.Generator
 ) -> Tensor:
     """[b, 77 + 16, d]: the empty prompt, then the reference's tokens, blank for one clip in ten."""
-    pixels = torch.cat([cropped_pixels(picture.numpy()) for picture in reference])
+    pixels = torch.cat([cropped_pixels(picture.cpu().numpy()) for picture in reference])
     blank = torch.rand(len(pixels), generator=generator) < 0.1
-    features = vision.encode(torch.where(blank[:, None, None, None], vision.blank(), pixels)).penultimate
+    pixels = torch.where(blank[:, None, None, None], vision.blank(), pixels).to(text.device)
+    features = vision.encode(pixels).penultimate
     return torch.cat([text.expand(len(pixels), -1, -1), model.resampler(features)], dim=1)
 
 
-def _residuals(controls: list[tuple[ControlNet, Tensor]], x: Tensor, t: Tensor, text: Tensor) -> Residuals:
-    """The sum of what the ControlNets add, for images [b, c, F, H, W] in 0..1."""
+def _residuals(
+    controls: list[tuple[ControlNet, Tensor]], x: Tensor, t: Tensor, text: Tensor
+) -> Residuals | None:
+    """The sum of what the ControlNets add, for images [b, c, F, H, W] in 0..1; None without any."""
     total = None
     for network, images in controls:
         hints = network.embed(rearrange(images, "b c f h w -> (b f) c h w"))
@@ -296,18 +421,32 @@ def _residuals(controls: list[tuple[ControlNet, Tensor]], x: Tensor, t: Tensor, 
 
 
 def train_xdyna(
-    folder: Path, plan: Plan, face_plan: Plan, report: Report, vae: Vae, text: Tensor, vision: ClipVision
+    folder: Path, plan: Plan, report: Report, vae: Vae, text: Tensor, vision: ClipVision, device: str = "cpu"
 ) -> XDynaNetworks:
-    """UNet, pose ControlNet and Resampler first; then the face ControlNet alone, grown from the pose's."""
+    """Stage after stage, see ``STAGES``; image tower and autoencoder stay as they are."""
     torch.manual_seed(plan.seed)
-    model = XDynaNetworks()
-    stream = lambda first: batches(_draw_xdyna, None, first)  # noqa: E731
-    model.face.requires_grad_(False)
-    model = train(model, xdyna_loss(vae, text, vision, face=False), stream, plan, folder / "body", report)
-    _grow_face(model)
-    model.requires_grad_(False)
-    model.face.requires_grad_(True)
-    return train(model, xdyna_loss(vae, text, vision, face=True), stream, face_plan, folder / "face", report)
+    model = XDynaNetworks().to(device)
+    vae, vision, text = vae.to(device), vision.to(device), text.to(device)
+    stream = lambda first: batches(_draw_xdyna, None, first // plan.batch)  # noqa: E731
+    for number, stage in enumerate(STAGES):
+        if stage.face:
+            _grow_face(model)
+        elif stage.adapter:
+            _grow_adapter(model)
+        model.requires_grad_(not stage.face)
+        model.face.requires_grad_(stage.face)
+        own = replace(plan, iterations=max(1, round(plan.iterations * stage.share)), seed=plan.seed + number)
+        model = train(model, xdyna_loss(vae, text, vision, stage), stream, own, folder / stage.name, report)
+    return model
+
+
+def _grow_adapter(model: XDynaNetworks) -> None:
+    """The adapter's queries start as the frame's own, with silent outputs (X-Dyna paper, section 3.2)."""
+    for layer in model.modules():
+        if isinstance(layer, DynamicsAdapterAttention):
+            layer.to_q_ff.load_state_dict(layer.to_q.state_dict())
+            for parameter in layer.to_out_ff.parameters():
+                nn.init.zeros_(parameter)
 
 
 def _grow_face(model: XDynaNetworks) -> None:
@@ -318,48 +457,48 @@ def _grow_face(model: XDynaNetworks) -> None:
     outputs = [model.face.net.controlnet_mid_block, *model.face.net.controlnet_down_blocks]
     for output in outputs:
         for parameter in output.parameters():
-            torch.nn.init.zeros_(parameter)
+            nn.init.zeros_(parameter)
 
 
 # ---- commands ------------------------------------------------------------------------------------------
 
 PLANS = {
-    "autoencoder": Plan(4000, learning_rate=2e-3, average=0.99),
-    "unianimate": Plan(2600, learning_rate=1.2e-3, average=0.995),
-    "xdyna": Plan(2600, learning_rate=1.2e-3, average=0.995),
+    "autoencoder": Plan(5000, learning_rate=2e-3, average=0.99),
+    "vision": Plan(600, learning_rate=1e-3, average=0.99, batch=64),
+    "unianimate": Plan(4500, learning_rate=1.2e-3, average=0.995),
+    "xdyna": Plan(4500, learning_rate=1.2e-3, average=0.995),
 }
-FACE_SHARE = 0.15
-"""Iterations of the face ControlNet, as a share of the body's."""
+"""What the shipped weights were trained with."""
 
 
-def run_autoencoder(folder: Path, plan: Plan, report: Report) -> None:
-    vae = train_autoencoder(folder, plan, report)
+def run_autoencoder(folder: Path, plan: Plan, report: Report, device: str) -> None:
+    vae = train_autoencoder(folder, plan, report, device)
     store(weights.VAE, {"": vae.network}, {"config": vae.config}, note_of(plan))
 
 
-def run_unianimate(folder: Path, plan: Plan, report: Report) -> None:
-    vae, text, _ = _trained_before()
-    model = train_unianimate(folder, plan, report, vae, text.encode(text.config.empty()).penultimate)
-    store_unianimate(model, text, note_of(plan))
+def run_vision(folder: Path, plan: Plan, report: Report, device: str) -> None:
+    """Both towers of CLIP; the text tower, which only ever reads the empty text, stays as it is drawn."""
+    vision = train_vision(folder, plan, report, device).cpu()
+    torch.manual_seed(plan.seed)
+    towers = {"text_model.": ClipText(TEXT).network, "": vision.network}
+    store(weights.CLIP, towers, {"text_config": TEXT, "vision_config": VISION}, note_of(plan))
 
 
-def store_unianimate(model: UniAnimateWithVision, text: ClipText, note: str) -> None:
-    """The network, and both towers in one file; the text tower stays as it was drawn."""
-    store(weights.UNIANIMATE, {"": model.unet}, {"config": UNIANIMATE}, note)
-    towers = {"text_model.": text.network, "": model.vision.network}
-    store(weights.CLIP, towers, {"text_config": text.config, "vision_config": VISION}, note)
-
-
-def run_xdyna(folder: Path, plan: Plan, report: Report) -> None:
-    """After UniAnimate, whose image tower it looks through."""
+def run_unianimate(folder: Path, plan: Plan, report: Report, device: str) -> None:
     vae, text, vision = _trained_before()
-    face_plan = replace(plan, iterations=max(1, int(plan.iterations * FACE_SHARE)), learning_rate=6e-4)
+    zero_y = text.encode(text.config.empty()).penultimate
+    unet = train_unianimate(folder, plan, report, vae, zero_y, vision, device).cpu()
+    store(weights.UNIANIMATE, {"": unet}, {"config": UNIANIMATE}, note_of(plan))
+
+
+def run_xdyna(folder: Path, plan: Plan, report: Report, device: str) -> None:
+    vae, text, vision = _trained_before()
     empty = text.encode(text.config.empty()).last
-    model = train_xdyna(folder, plan, face_plan, report, vae, empty, vision)
+    model = train_xdyna(folder, plan, report, vae, empty, vision, device).cpu()
     note, face = note_of(plan), replace(CONTROL, conditioning_channels=6)
     store(weights.XDYNA, {"": model.unet}, {"config": XDYNA}, note)
     store(weights.XDYNA_POSE, {"": model.pose.net}, {"config": CONTROL}, note)
-    store(weights.XDYNA_FACE, {"": model.face.net}, {"config": face}, note_of(face_plan))
+    store(weights.XDYNA_FACE, {"": model.face.net}, {"config": face}, note)
     store(weights.XDYNA_RESAMPLER, {"": model.resampler}, {"config": RESAMPLER}, note)
 
 
@@ -373,11 +512,17 @@ def _trained_before() -> tuple[Vae, ClipText, ClipVision]:
     return vae, load_clip_text(weights.CLIP, torch.float32), load_clip_vision(weights.CLIP, torch.float32)
 
 
-RUNS = {"autoencoder": run_autoencoder, "unianimate": run_unianimate, "xdyna": run_xdyna}
+RUNS = {
+    "autoencoder": run_autoencoder,
+    "vision": run_vision,
+    "unianimate": run_unianimate,
+    "xdyna": run_xdyna,
+}
+"""In this order: the systems train behind autoencoder and image tower, which do not need each other."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one network, store it in the demo's weights, and save its loss curve beside its state."""
+    """Train one network and store it in the demo's weights; a loss curve lies beside its state."""
     from tqdm import tqdm
 
     parser = argparse.ArgumentParser(prog="xdyna_unianimate.demo.train", description=__doc__.splitlines()[0])
@@ -385,19 +530,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="for the state, from which a cut run goes on")
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(arguments)
     plan = replace(PLANS[args.what], seed=args.seed)
     plan = plan if args.iterations is None else replace(plan, iterations=args.iterations)
-    losses: list[float] = []
-    with tqdm(total=plan.iterations, desc=args.what) as bar:
+    with tqdm(desc=args.what) as bar:
 
         def report(done: int, total: int, loss: float) -> None:
-            losses.append(loss)
+            if total != bar.total:
+                bar.reset(total)
             bar.update(done - bar.n)
             bar.set_postfix(loss=f"{loss:.4f}")
 
-        RUNS[args.what](args.folder, plan, report)
-    curve(losses, args.what, args.folder / "curve.png")
+        RUNS[args.what](args.folder, plan, report, args.device)
     return 0
 
 

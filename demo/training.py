@@ -59,11 +59,13 @@ def train(
 ) -> nn.Module:
     """Train until the plan is done; returns the averaged model.
 
-    ``loss_of(model, batch, generator)`` draws every random number from the generator, which is seeded by
-    plan and iteration; ``batches_from(first_seed)`` yields batches from that data seed on.
+    ``loss_of(model, batch, generator)`` draws every random number from the CPU generator, which is seeded by
+    plan and iteration; ``batches_from(first_seed)`` yields batches from that data seed on. The model trains
+    where it lies. ``curve.png`` in the folder shows the loss from the first iteration on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = [p for p in model.parameters() if p.requires_grad]
+    device = trained[0].device
     optimiser = torch.optim.AdamW(trained, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
     averaged = deepcopy(model).requires_grad_(False)
     progress = _resume(folder, plan, model, averaged, optimiser)
@@ -73,8 +75,8 @@ def train(
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + progress.iteration)
         for group in optimiser.param_groups:
             group["lr"] = _rate(plan, progress.iteration)
-        with torch.autocast(trained[0].device.type, torch.bfloat16, enabled=plan.bf16):
-            loss = loss_of(model, next(data), generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16):
+            loss = loss_of(model, _to(next(data), device), generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         clip_grad_norm_(trained, 1.0)
@@ -89,7 +91,16 @@ def train(
         if time.monotonic() - saved > STATE_EVERY_SECONDS or progress.iteration == plan.iterations:
             _save(folder, plan, progress, model, averaged, optimiser)
             saved = time.monotonic()
+    if progress.losses:
+        curve(progress.losses, folder.name, folder / "curve.png")
     return averaged
+
+
+def _to(batch: object, device: torch.device) -> object:
+    """A tensor, or a dict of tensors, where the network is."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 @torch.no_grad()
@@ -158,4 +169,4 @@ def curve(losses: list[float], title: str, file: Path) -> None:
         (0, 0, 0),
         1,
     )
-    cv2.imwrite(str(file), picture)
+    file.write_bytes(cv2.imencode(file.suffix, picture)[1].tobytes())

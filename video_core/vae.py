@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from .norms import use_our_norms
 from .placement import Placed, out_of_memory, smaller_on_oom
+from .savings import Saving, laid_out
 from .weights import (
     Checkpoint,
     Renamed,
@@ -108,6 +111,8 @@ class VaeConfig:
 
     scaling_factor, latents_mean, latents_std: see ``LatentUnits``.
     sample_size: side in pixels of the tiles that tiled encoding and decoding use.
+    patch_size: side of the squares of pixels that are channels to the network, which then sees a picture so
+    many times smaller; Stable Diffusion's has none (1). Multiplies ``in_channels`` and ``out_channels``.
     """
 
     in_channels: int = 3
@@ -120,6 +125,7 @@ class VaeConfig:
     scaling_factor: float = 0.18215
     latents_mean: tuple[float, ...] | None = None
     latents_std: tuple[float, ...] | None = None
+    patch_size: int = 1
 
     @property
     def units(self) -> LatentUnits:
@@ -127,7 +133,7 @@ class VaeConfig:
         return LatentUnits(self.scaling_factor, self.latents_mean, self.latents_std)
 
 
-class Vae(nn.Module):
+class Vae(Saving, nn.Module):
     """The autoencoder at the layouts of this project; ``network`` is diffusers' AutoencoderKL.
 
     Results come back as float32 on the device of what was given; the network works where it lies (or on
@@ -138,21 +144,22 @@ class Vae(nn.Module):
         from diffusers import AutoencoderKL
 
         super().__init__()
-        levels = len(config.block_out_channels)
+        levels, patch = len(config.block_out_channels), config.patch_size
         self.config = config
         self.units = config.units
-        self.factor = 2 ** (levels - 1)
+        self.factor = patch * 2 ** (levels - 1)
         self.network = AutoencoderKL(
-            in_channels=config.in_channels,
-            out_channels=config.out_channels,
+            in_channels=config.in_channels * patch**2,
+            out_channels=config.out_channels * patch**2,
             latent_channels=config.latent_channels,
             block_out_channels=config.block_out_channels,
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
             layers_per_block=config.layers_per_block,
             norm_num_groups=config.norm_num_groups,
-            sample_size=config.sample_size,
+            sample_size=config.sample_size // patch,
         )
+        use_our_norms(self.network)
 
     def to_sampler(self, latents: Tensor) -> Tensor:
         """See ``LatentUnits.to_sampler``."""
@@ -161,6 +168,16 @@ class Vae(nn.Module):
     def from_sampler(self, latents: Tensor) -> Tensor:
         """See ``LatentUnits.from_sampler``."""
         return self.units.from_sampler(latents)
+
+    def moments(self, pixels: Tensor) -> Tensor:
+        """Means and log variances [n, 2c, h, w] of the latents of pixels [n, 3, H, W] in -1..1, in one call."""
+        patches = pixel_unshuffle(pixels, self.config.patch_size)
+        return self.network.encode(laid_out(patches, self.savings.channels_last)).latent_dist.parameters
+
+    def restore(self, unscaled: Tensor) -> Tensor:
+        """Pixels [n, 3, H, W] in -1..1 of unscaled latents [n, c, h, w], in one call."""
+        patches = self.network.decode(laid_out(unscaled, self.savings.channels_last)).sample
+        return pixel_shuffle(patches, self.config.patch_size)
 
     # ---- frames -> latents -----------------------------------------------------------------------------
 
@@ -172,8 +189,7 @@ class Vae(nn.Module):
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
         pixels = rearrange(frames.float() * 2 - 1, "f h w c -> f c h w").to(*self._place(device))
-        moments = self.network.encode(pixels).latent_dist.parameters
-        return DiagonalGaussianDistribution(moments.to(frames.device, torch.float32))
+        return DiagonalGaussianDistribution(self.moments(pixels).to(frames.device, torch.float32))
 
     def encode(
         self,
@@ -270,7 +286,7 @@ class Vae(nn.Module):
 
     def _decode_batch(self, unscaled: Tensor, tiled: bool, device: torch.device | None) -> Tensor:
         self.network.use_tiling = tiled
-        raw = self.network.decode(unscaled.to(*self._place(device))).sample
+        raw = self.restore(unscaled.to(*self._place(device)))
         frames = (raw.to(unscaled.device, torch.float32) * 0.5 + 0.5).clamp(0, 1)
         if frames.isnan().any():
             raise ValueError("The autoencoder gave NaN; run it in fp32 or bf16.")
