@@ -246,10 +246,19 @@ def load_xdyna(files: Files, dtype: torch.dtype, *, face: bool) -> XDynaNetworks
     return XDynaNetworks(networks, text, tuple(folder for folder in folders if folder.is_dir()))
 
 
-def load(system: System, weights: Weights, dtype: torch.dtype, *, face: bool = False) -> Any:
-    """``Models`` of UniAnimate, or ``XDynaNetworks``."""
+def load(
+    system: System, weights: Weights, dtype: torch.dtype, *, face: bool = False, fp8: bool = False
+) -> Any:
+    """``Models`` of UniAnimate, or ``XDynaNetworks``. fp8: what denoises keeps its weights in eight bits."""
+    from ..video_core.fp8 import store_in_eight_bits
+
     files = find_files(system, weights)
-    return load_unianimate(files, dtype) if system == "unianimate" else load_xdyna(files, dtype, face=face)
+    loaded = load_unianimate(files, dtype) if system == "unianimate" else load_xdyna(files, dtype, face=face)
+    models = loaded if system == "unianimate" else loaded.models
+    denoising = [models.unet] if system == "unianimate" else [models.unet, models.pose, models.face]
+    for network in filter(None, denoising if fp8 else []):
+        store_in_eight_bits(network)
+    return loaded
 
 
 def size_multiple(system: System, weights: Weights) -> int:

@@ -23,12 +23,16 @@ from comfy.cli_args import args
 from PIL import Image
 from torch import Tensor, nn
 
-from ..video_core.placement import DTYPES, Placed
+from ..video_core.fp8 import store_in_eight_bits
+from ..video_core.placement import DTYPES, FP8, Placed
 
 T = TypeVar("T")
 
 PRECISIONS = ("auto", *DTYPES)
 """What a precision widget offers; ``auto`` follows ComfyUI's rules and start options."""
+
+STORAGE_TOO = (*PRECISIONS, FP8)
+"""What it offers for a network that denoises: also large weights kept in eight bits."""
 
 CASTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CASTABLE_FROM = 2**20
@@ -70,14 +74,19 @@ def dtype(choice: str, parameters: int = 0) -> torch.dtype:
     Our layers compute in the dtype of their weights, so where ComfyUI would store in one dtype and cast
     to another for computing (fp8 start options, devices without bf16), the computing one is taken.
     """
-    if choice not in PRECISIONS:
-        raise ValueError(f"Precision {choice!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
+    if choice not in STORAGE_TOO:
+        raise ValueError(f"Precision {choice!r} is unknown; choose one of {', '.join(STORAGE_TOO)}.")
     if choice in DTYPES:
         return DTYPES[choice]
     supported = [torch.float16, torch.bfloat16, torch.float32]
     stored = mm.unet_dtype(device=device(), model_params=parameters, supported_dtypes=supported)
     computed = mm.unet_manual_cast(stored, device(), supported) or stored
     return computed if computed in supported else torch.float32
+
+
+def stored(network: nn.Module, choice: str) -> nn.Module:
+    """The network with its weights kept as a precision widget's value has it."""
+    return store_in_eight_bits(network) if choice == FP8 else network
 
 
 class Managed:
@@ -174,7 +183,7 @@ def progress(total: int) -> StepCallback:
         check_cancelled()
         picture = None
         if previewer is not None and x0 is not None and x0.shape[1] == 4:
-            picture = previewer.decode_latent_to_preview_image("JPEG", preview_strip(x0))
+            picture = previewer.decode_latent_to_preview_image("JPEG", preview_strip(x0).to(device()))
         bar.update_absolute(done, total, picture)
 
     return on_step

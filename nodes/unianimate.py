@@ -72,7 +72,7 @@ class LoadUniAnimate(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(host.PRECISIONS),
+                    options=list(host.STORAGE_TOO),
                     default="auto",
                     tooltip="Number format of the network; auto follows ComfyUI's rules and start options.",
                 ),
@@ -92,7 +92,7 @@ class LoadUniAnimate(io.ComfyNode):
 
         demo = unet == paths.DEMO
         path = checkpoints.UNIANIMATE if demo else paths.locate(unet, *FOLDERS)
-        network = load_unet(path, host.dtype(precision, 0 if demo else PARAMETERS))
+        network = host.stored(load_unet(path, host.dtype(precision, 0 if demo else PARAMETERS)), precision)
         return io.NodeOutput(Loaded(network, host.Managed(network)))
 
     @classmethod

@@ -137,7 +137,7 @@ class LoadXDyna(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(host.PRECISIONS),
+                    options=list(host.STORAGE_TOO),
                     default="auto",
                     tooltip="Number format of the UNet; auto follows ComfyUI's rules and start options.",
                 ),
@@ -155,7 +155,7 @@ class LoadXDyna(io.ComfyNode):
         from ..xdyna_core.load import load_resampler, load_unet
 
         parts, image_prompt, parameters = _unet_files(unet, base, motion_module, ip_adapter)
-        loaded = load_unet(parts, host.dtype(precision, parameters))
+        loaded = host.stored(load_unet(parts, host.dtype(precision, parameters)), precision)
         resampler = load_resampler(image_prompt, torch.float32)
         return io.NodeOutput(Loaded(loaded, resampler, host.Managed(loaded, resampler)))
 
@@ -195,7 +195,7 @@ class LoadXDynaControlNet(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=list(host.PRECISIONS),
+                    options=list(host.STORAGE_TOO),
                     default="auto",
                     tooltip="Number format; auto follows ComfyUI's rules and start options.",
                 ),
@@ -217,7 +217,7 @@ class LoadXDynaControlNet(io.ComfyNode):
         demo = controlnet == paths.DEMO
         path = DEMO_CONTROLNETS[kind] if demo else _located(controlnet, CONTROLNETS)
         dtype = host.dtype(precision, 0 if demo else CONTROLNET_PARAMETERS)
-        network = load_controlnet(path, channels, dtype)
+        network = host.stored(load_controlnet(path, channels, dtype), precision)
         return io.NodeOutput(LoadedControl(network, host.Managed(network)))
 
     @classmethod

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from ..video_core.clip import ClipVision, squashed_pixels
 from ..video_core.images import Size, check_sides, resize, unit
-from ..video_core.placement import Placed, running_on
+from ..video_core.placement import Placed, free_bytes, running_on
+from ..video_core.progress import NOWHERE, Journal, Progress
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import zero_terminal_snr_schedule
 from ..video_core.vae import Posterior, Vae, decode
 from .noise import NoiseSettings, UnifiedNoise, draw, unified_noise
-from .sample import SampleSettings, branch_denoiser, continued, sample_clip
+from .sample import SampleSettings, branch_denoiser, continued, sample_clip, settled
 from .unet import PIXELS_PER_LATENT, Conditions, UniAnimateUNet
 
 Decoder = Callable[[Tensor], Iterator[Tensor]]
@@ -109,7 +110,7 @@ class Told:
     def branches(
         self, unet: UniAnimateUNet, frames: range, reference: Tensor | None, picture: Tensor | None = None
     ) -> list[Conditions]:
-        """(uncond, cond) of some of the clip's frames, where the network is.
+        """(uncond, cond) of some of the clip's frames; features of frames stay where they are.
 
         reference: latents [1, c, 1, h, w] in sampler units. picture: [1, 3, 1, 8h, 8w] that ``frames[0]``
         continues. K: with a first frame the clip starts without the reference, as published (spec 2.4). A
@@ -119,8 +120,7 @@ class Told:
         slot = unet.encode_reference(None if starts else reference, self.reference_pose)
         first = None if picture is None else unet.encode_first_frame(picture)
         cond = replace(self.cond.windows([frames]), reference=slot, first_frame=first)
-        device = unet.out[-1].weight.device
-        return [branch.to(device) for branch in (self.uncond.windows([frames]), cond)]
+        return [self.uncond.windows([frames]), cond]
 
 
 def animate(
@@ -131,11 +131,13 @@ def animate(
     *,
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
+    journal: Journal = NOWHERE,
 ) -> Iterator[Tensor]:
     """Frames float32 [f, H, W, 3] in 0..1 on the CPU, a few at a time, as many as there are poses.
 
     placed: where networks run, the CPU unless given. on_step(done, total, latents, x0) and on_window(done,
-    total) hear of progress and may raise to stop. The reference and the poses are encoded here; denoising
+    total) hear of progress and may raise to stop. journal: keeps how far denoising has come, and a run that
+    was cut off goes on from there. The reference and the poses are encoded here; denoising
     begins with the first frame that is asked for. Frames come as soon as they are finished, so that those
     before an error are kept; a NonFiniteError carries the last latents.
     """
@@ -154,7 +156,7 @@ def animate(
         noise = noise.continuing(encoded.picture)
 
     decoder = partial(decode, models.vae, placed)
-    callbacks = {"on_step": on_step, "on_window": on_window}
+    callbacks = {"on_step": on_step, "on_window": on_window, "journal": journal}
     clip = denoise(models.unet, told, noise, settings.sampling, placed, decoder=decoder, **callbacks)
     return chain.from_iterable(map(decoder, clip))
 
@@ -200,19 +202,26 @@ def conditions(unet: UniAnimateUNet, encoded: Encoded, inputs: Inputs, size: Siz
     K: the unconditional branch has the empty text and zeros for everything else.
     """
     _check_widths(unet, encoded)
-    # The first of these pictures is the reference's pose, which is encoded with its latents, not here.
-    blank = np.zeros((size[1], size[0], 3), np.uint8)
-    reference_pose = blank if inputs.reference_pose is None else inputs.reference_pose
-    pictures = (resize(pose, size, "bilinear") for pose in (reference_pose, *inputs.poses))
-    poses = rearrange([torch.from_numpy(picture) for picture in pictures], "f h w c -> 1 c f h w")
     with placed(unet):
-        cond = unet.encode_conditions(
-            zero_y=encoded.text, image=encoded.image, dwpose=poses, frames_at_once=FRAMES_AT_ONCE
-        )
+        # No more than a few poses are pixels at any time; what is kept of them is of latent size.
+        features = [unet.encode_poses(_poses(part, size)).cpu() for part in _some(inputs.poses, FRAMES_AT_ONCE)]
+        cond = unet.encode_conditions(zero_y=encoded.text, image=encoded.image)
         uncond = unet.encode_conditions(zero_y=encoded.text)
-    return Told(
-        uncond.to("cpu"), cond.to("cpu"), None if inputs.reference_pose is None else poses[:, :, :1].clone()
-    )
+    cond = replace(cond.to("cpu"), pose=torch.cat(features, dim=2))
+    own = None if inputs.reference_pose is None else _poses([inputs.reference_pose], size)
+    return Told(uncond.to("cpu"), cond, own)
+
+
+def _poses(pictures: Sequence[np.ndarray], size: Size) -> Tensor:
+    """uint8 [1, 3, f, 8h, 8w] of drawn poses, stretched to the clip's size."""
+    resized = [torch.from_numpy(resize(picture, size, "bilinear")) for picture in pictures]
+    return rearrange(resized, "f h w c -> 1 c f h w")
+
+
+def _some(pictures: Sequence[np.ndarray], count: int) -> Iterator[Sequence[np.ndarray]]:
+    """Consecutive pictures, ``count`` at a time."""
+    for start in range(0, len(pictures), count):
+        yield [pictures[i] for i in range(start, min(start + count, len(pictures)))]
 
 
 def denoise(
@@ -225,8 +234,9 @@ def denoise(
     decoder: Decoder,
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
+    journal: Journal = NOWHERE,
 ) -> Iterator[Tensor]:
-    """Latents [1, c, f, h, w] in sampler units: the whole clip, or one segment after the other.
+    """Latents [1, c, f, h, w] in sampler units on the CPU: the whole clip, or one segment after the other.
 
     decoder: makes the picture that a further segment continues (spec 2.6); unused in the other modes.
     """
@@ -235,16 +245,28 @@ def denoise(
 
     @torch.no_grad()
     def run(part: range, picture: Tensor | None) -> Tensor:
+        progress = journal.part(parts.index(part))
+        latents = progress.finished()
+        if latents is None:
+            latents = sampled(part, picture, progress)
+            progress.finish(latents)
+        return latents
+
+    def sampled(part: range, picture: Tensor | None, progress: Progress) -> Tensor:
         with placed(unet) as device:
             branches = told.branches(unet, part, noise.reference, picture)
-            return sample_clip(
-                branch_denoiser(unet, branches if settings.guided else branches[1:], settings.together),
-                noise.latents[:, :, part.start : part.stop].to(device),
-                settings,
+            size = noise.latents.shape[3:]
+            how = settled(settings, unet, *size, len(part), free_bytes(device))
+            latents = sample_clip(
+                branch_denoiser(unet, branches if how.guided else branches[1:], how.together, how.reuse),
+                noise.latents[:, :, part.start : part.stop],
+                how,
                 begin=noise.timestep,
                 on_step=_of_parts(on_step, parts.index(part), len(parts)),
                 on_window=on_window,
+                progress=progress,
             )
+        return latents.cpu()
 
     def picture_of(latents: Tensor) -> Tensor:
         return rearrange(torch.cat(list(decoder(latents))), "f h w c -> 1 c f h w")

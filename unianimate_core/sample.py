@@ -7,24 +7,27 @@ The networks stand behind callables, so that everything here works on any of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..video_core.attention import FEED_FORWARD_CHUNK
-from ..video_core.guidance import guided
+from ..video_core.guidance import Together, guided
+from ..video_core.placement import fits
+from ..video_core.progress import NOWHERE, Progress
 from ..video_core.samplers import OnStep, sample
+from ..video_core.savings import FEED_FORWARD_VALUES, set_savings
 from ..video_core.schedule import Schedule, strided_timesteps, zero_terminal_snr_schedule
 from ..video_core.windows import Fuse, WindowDenoiser, Windows, anchored_windows, windowed
+from .reuse import EVERYTHING, Pictures, Reuse, encoded, prepared
 from .unet import Conditions, UniAnimateUNet
 
 Mode = Literal["short", "windows", "continuation"]
 
-ATTENTION_TENSORS, FEED_FORWARD_TENSORS, INNER_TENSORS = 14, 8, 26
-"""Tensors of a whole window at the finest level (pictures x h x w x channels) that are alive at once at most,
-in its attentions, and in its feed-forwards beside the inner activations of the tokens that go through at a time.
+WINDOW_TENSORS, FEED_FORWARD_TENSORS, INNER_TENSORS = 9.2, 8.2, 18.1
+"""Tensors of a whole window at the finest level (pictures x h x w x channels) that are alive at once at most; and
+in its feed-forwards, beside the inner activations of the values that go through at a time (``LayerSavings``).
 Counted at full size with an attention that keeps no scores.
 """
 
@@ -38,7 +41,8 @@ class SampleSettings:
     "continuation", segments of at most ``window`` frames, each continuing the last frame of the one before.
     window, overlap: frames of a window or segment, and frames that neighbouring windows share.
     batch: windows per call of the network. fuse: "uniform" as published, or "pyramid".
-    together: both branches of guidance in one call, which is faster and takes more memory.
+    together: both branches of guidance in one call, which is faster and takes more memory; "auto" where it fits.
+    reuse: what is computed once where the original computes it again; changes no result beyond rounding.
     """
 
     steps: int = 30
@@ -48,7 +52,8 @@ class SampleSettings:
     overlap: int = 8
     batch: int = 1
     fuse: Fuse = "uniform"
-    together: bool = False
+    together: Together = False
+    reuse: Reuse = Reuse()
 
     def __post_init__(self) -> None:
         if self.mode not in ("short", "windows", "continuation"):
@@ -85,12 +90,22 @@ class SampleSettings:
 
 
 def branch_denoiser(
-    network: UniAnimateUNet, branches: Sequence[Conditions], together: bool
+    network: UniAnimateUNet,
+    branches: Sequence[Conditions | Pictures],
+    together: bool,
+    reuse: Reuse = EVERYTHING,
 ) -> WindowDenoiser:
-    """The network told of one clip by the branches (uncond, cond), or (cond,), as a denoiser of windows."""
+    """The network told of one clip by the branches (uncond, cond), or (cond,), as a denoiser of windows.
+
+    Features of frames may wait anywhere: those of the windows of a call are brought to where the network is.
+    """
+    set_savings(network, reuse.layers)
+    branches = [prepared(network, branch, reuse) for branch in branches]
+    device = network.out[-1].weight.device
 
     def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
-        told = [branch.windows(windows) for branch in branches]
+        latents = latents.to(device)
+        told = [encoded(network, branch.windows(windows)).to(device) for branch in branches]
         if together:
             return network.denoise_branches(latents, t, told)
         return torch.stack([network.denoise(latents, t, conditions) for conditions in told])
@@ -107,12 +122,14 @@ def sample_clip(
     schedule: Schedule | None = None,
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
+    progress: Progress = NOWHERE,
 ) -> Tensor:
     """Latents [1, c, F, h, w] of noise [1, c, F, h, w], F >= 1, float32 on the noise's device.
 
     denoise: gives (uncond, cond) where the settings are guided, else (cond,). A clip that is no longer than a
     window is one window in natural order. begin: the timestep that the noise is at, where the clip is refined
-    and not made anew (``UnifiedNoise.over``). Callbacks: see ``samplers.sample`` and ``windows.windowed``.
+    and not made anew (``UnifiedNoise.over``). Callbacks and progress: see ``samplers.sample`` and
+    ``windows.windowed``.
     """
     windows = settings.windows(noise.shape[2])
     predict = windowed(
@@ -122,7 +139,7 @@ def sample_clip(
         predict = guided(predict, settings.guidance)
     schedule = schedule or zero_terminal_snr_schedule()
     timesteps = settings.timesteps(begin, schedule.train_steps)
-    return sample(predict, noise, schedule, timesteps, on_step=on_step)
+    return sample(predict, noise, schedule, timesteps, on_step=on_step, progress=progress)
 
 
 def working_bytes(
@@ -130,11 +147,24 @@ def working_bytes(
 ) -> int:
     """Memory that one call of the network needs beside its weights, for latents of that size."""
     at_once = frames if settings.mode == "short" else min(frames, settings.window)
-    branches = 2 if settings.guided and settings.together else 1
+    branches = 2 if settings.guided and settings.together is True else 1
     tokens = branches * settings.batch * (1 + at_once) * height * width
-    inner = INNER_TENSORS * min(tokens, FEED_FORWARD_CHUNK)
-    held = max(ATTENTION_TENSORS * tokens, FEED_FORWARD_TENSORS * tokens + inner)
-    return held * unet.config.dim * unet.dtype.itemsize
+    values = tokens * unet.config.dim
+    # The widest feed-forward at the finest level is the first temporal transformer's.
+    inner = INNER_TENSORS * min(tokens * unet.config.num_heads * unet.config.head_dim, FEED_FORWARD_VALUES)
+    held = max(WINDOW_TENSORS * values, FEED_FORWARD_TENSORS * values + inner)
+    return int(held * unet.dtype.itemsize)
+
+
+def settled(
+    settings: SampleSettings, unet: UniAnimateUNet, height: int, width: int, frames: int, free: int | None
+) -> SampleSettings:
+    """The settings with ``together`` decided by the memory that is free where the network lies (None: not known)."""
+    if settings.together != "auto":
+        return settings
+    both = replace(settings, together=True)
+    needed = working_bytes(unet, height, width, frames, both)
+    return replace(settings, together=free is not None and fits(needed, free))
 
 
 def segments(frames: int, size: int) -> list[range]:

@@ -11,6 +11,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..video_core.attention import FrameAttention, TransformerBlock
+from ..video_core.norms import GroupNorm
+from ..video_core.savings import Saving, at_once, in_parts, places_joined
 from .config import NORM_GROUPS
 
 
@@ -24,7 +26,7 @@ class TokenConv1d(nn.Conv1d):
         return F.linear(x, self.weight.squeeze(-1), self.bias)
 
 
-class TemporalTransformer(nn.Module):
+class TemporalTransformer(Saving, nn.Module):
     """A transformer over the frames at each place; both attentions are self-attention over frames.
 
     The GroupNorm takes its statistics over channel group x frames x height x width.
@@ -33,7 +35,7 @@ class TemporalTransformer(nn.Module):
     def __init__(self, dim: int, heads: int, head_dim: int) -> None:
         super().__init__()
         inner = heads * head_dim
-        self.norm = nn.GroupNorm(NORM_GROUPS, dim, eps=1e-6)
+        self.norm = GroupNorm(NORM_GROUPS, dim, eps=1e-6)
         self.proj_in = TokenConv1d(dim, inner)
         attentions = (FrameAttention(inner, heads, head_dim) for _ in range(2))
         self.transformer_blocks = nn.ModuleList([TransformerBlock(inner, *attentions)])
@@ -41,11 +43,19 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x: [(b f), dim, h, w] -> the same shape."""
+        places = at_once(self.savings.group, len(x) * x.shape[1])
         normed = self.norm(rearrange(x, "(b f) c h w -> b c f h w", f=frames))
-        tokens = self.proj_in(rearrange(normed, "b c f h w -> b f (h w) c"))
+        normed = rearrange(normed, "b c f h w -> b f (h w) c")
+        tokens = rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)
+        tokens = in_parts(self._places, places, tokens, normed, dim=2)
+        return rearrange(tokens, "b f (h w) c -> (b f) c h w", h=x.shape[2])
+
+    def _places(self, x: Tensor, normed: Tensor) -> Tensor:
+        """x: [b, f, n places, dim], which do not see each other, and the same after the norm -> x's shape."""
+        tokens = self.proj_in(normed)
         for block in self.transformer_blocks:
             tokens = block(tokens)
-        return x + rearrange(self.proj_out(tokens), "b f (h w) c -> (b f) c h w", h=x.shape[2])
+        return x + self.proj_out(tokens)
 
 
 class FrameConv(nn.Conv3d):
@@ -70,15 +80,14 @@ class TemporalConvBlock(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), FrameConv(dim))
+        self.conv1 = nn.Sequential(GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), FrameConv(dim))
         # nn.Identity stands where a dropout was, which gives the convolutions their published index 3.
         self.conv2, self.conv3, self.conv4 = (
-            nn.Sequential(nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), nn.Identity(), FrameConv(dim))
+            nn.Sequential(GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), nn.Identity(), FrameConv(dim))
             for _ in range(3)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [b, dim, f, h, w] -> the same shape."""
-        places = rearrange(x, "b c f h w -> b c f (h w)")
-        change = self.conv4(self.conv3(self.conv2(self.conv1(places))))
+        change = self.conv4(self.conv3(self.conv2(self.conv1(places_joined(x)))))
         return x + rearrange(change, "b c f (h w) -> b c f h w", h=x.shape[3])

@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..video_core.attention import attention
+from ..video_core.norms import LayerNorm
 from .config import TOWER_HEADS
 
 
@@ -56,7 +57,7 @@ class PreNorm(nn.Module):
 
     def __init__(self, dim: int, fn: nn.Module) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.fn = fn
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,14 +12,17 @@ Layouts: latents [b, c, f, h, w]; inside the U-Net [(b f), c, h, w] with the ref
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..video_core.attention import sinusoidal_embedding
+from ..video_core.attention import KeysValues, sinusoidal_embedding
+from ..video_core.norms import GroupNorm
+from ..video_core.savings import Saving, laid_out
 from .blocks import Downsample, ResBlock, SpatialTransformer, Upsample
 from .config import NORM_GROUPS, UniAnimateConfig
 from .temporal import TemporalTransformer
@@ -29,10 +32,41 @@ PIXELS_PER_LATENT = 8
 
 
 @dataclass(frozen=True)
+class ProjectedContext:
+    """Keys and values of a context for every spatial transformer, which serve a whole clip."""
+
+    layers: Mapping[SpatialTransformer, KeysValues]
+
+    def __len__(self) -> int:
+        """Rows of the context."""
+        return len(next(iter(self.layers.values())).k)
+
+    def to(self, device: torch.device | str) -> ProjectedContext:
+        """The same there."""
+        return self._each(lambda x: x.to(device))
+
+    def expand(self, rows: int) -> ProjectedContext:
+        """One row as several."""
+        return self._each(lambda x: x.expand(rows, -1, -1))
+
+    def beside(self, other: ProjectedContext) -> ProjectedContext:
+        """These rows, then those of ``other``."""
+        pairs = ((layer, zip(own, other.layers[layer], strict=True)) for layer, own in self.layers.items())
+        return ProjectedContext({layer: KeysValues(*map(torch.cat, pair)) for layer, pair in pairs})
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> ProjectedContext:
+        return ProjectedContext({layer: KeysValues(*map(change, kv)) for layer, kv in self.layers.items()})
+
+
+Context = Tensor | ProjectedContext
+"""Tokens [r, tokens, context_dim], or what ``UniAnimateUNet.project_context`` made of them."""
+
+
+@dataclass(frozen=True)
 class Conditions:
     """What one branch of guidance is told, as computed by ``UniAnimateUNet.encode_conditions``.
 
-    context: [b, tokens, context_dim], text tokens then image tokens.
+    context: [b, tokens, context_dim], text tokens then image tokens, or their keys and values.
     reference: [b, slot_dim, 1, h, w], the whole input at time 0, or None for zeros.
     pose: [b, concat_dim, F, h, w], each driving pose as the convolutions see it, before the transformer over
         frames; or None.
@@ -41,7 +75,7 @@ class Conditions:
     b is the number of clips in a call, or 1 for conditions that they share.
     """
 
-    context: Tensor
+    context: Context
     reference: Tensor | None = None
     pose: Tensor | None = None
     first_frame: Tensor | None = None
@@ -56,7 +90,7 @@ class Conditions:
 
         The reference slot is every window's (UniAnimate spec 6). ValueError unless these are one clip's.
         """
-        clips = self.context.shape[0]
+        clips = len(self.context)
         if clips != 1:
             raise ValueError(f"windows are taken from the conditions of one clip; these are of {clips}")
 
@@ -72,7 +106,7 @@ class Conditions:
         )
 
 
-class UniAnimateUNet(nn.Module):
+class UniAnimateUNet(Saving, nn.Module):
     """The network with the checkpoint's own parameter names, 1544 of them at the release's size."""
 
     def __init__(self, config: UniAnimateConfig | None = None) -> None:
@@ -175,9 +209,8 @@ class UniAnimateUNet(nn.Module):
 
     def denoise_branches(self, x: Tensor, t: Tensor | int, branches: Sequence[Conditions]) -> Tensor:
         """``denoise`` under each of several conditions in one pass: [branches, b, out_dim, F, h, w]."""
-        rows = max(branch.context.shape[0] for branch in branches)
         inputs = torch.cat([self.assemble_input(x, branch) for branch in branches])
-        context = torch.cat([branch.context.expand(rows, -1, -1) for branch in branches])
+        context = _one_context([branch.context for branch in branches])
         t = torch.as_tensor(t).expand(x.shape[0]).repeat(len(branches))
         return rearrange(self.predict(inputs, t, context), "(n b) ... -> n b ...", b=x.shape[0]).to(x.dtype)
 
@@ -212,6 +245,10 @@ class UniAnimateUNet(nn.Module):
     def encode_first_frame(self, local_image: Tensor, frames_at_once: int | None = None) -> Tensor:
         """``Conditions.first_frame`` [b, concat_dim, F or 1, h, w] of pictures [b, 3, F or 1, 8h, 8w]."""
         return self._frame_features(self.local_image_embedding, local_image, frames_at_once)
+
+    def encode_poses(self, poses: Tensor) -> Tensor:
+        """``Conditions.pose`` [b, concat_dim, f, h, w] of some driving poses [b, 3, f, 8h, 8w]."""
+        return self._frame_features(self.dwpose_embedding, poses)
 
     def encode_context(self, zero_y: Tensor, image: Tensor | None) -> Tensor:
         """[b, tokens + num_tokens, context_dim]: text tokens, then image tokens (zeros without an image)."""
@@ -257,21 +294,32 @@ class UniAnimateUNet(nn.Module):
             _check_features("randomref", slot, x, one_for_all=True)
         return torch.cat([slot.expand(b, -1, -1, -1, -1), torch.cat([x, concat], dim=1)], dim=2)
 
-    def predict(self, x: Tensor, t: Tensor | int, context: Tensor) -> Tensor:
+    def project_context(self, context: Tensor) -> ProjectedContext:
+        """Keys and values of a context [r, tokens, context_dim], from any device, for every spatial transformer."""
+        context = self._own(context)
+        layers = [module for module in self.modules() if isinstance(module, SpatialTransformer)]
+        return ProjectedContext({layer: layer.project(context) for layer in layers})
+
+    def predict(self, x: Tensor, t: Tensor | int, context: Context) -> Tensor:
         """The U-Net: assembled input [b, slot_dim, 1 + F, h, w], t (one, or [b]) -> [b, out_dim, F, h, w].
 
-        context: [r, tokens, context_dim], rows shared as in ``Attention``: one for all items, or one each.
+        context: [r, tokens, context_dim], rows shared as in ``Attention``: one for all items, or one each; or
+        what ``project_context`` made of it.
         """
         b, _, frames, _, _ = x.shape
         emb = self.embed_time(torch.as_tensor(t, device=x.device).expand(b))
-        hidden = rearrange(x, "b c f h w -> (b f) c h w")
+        if not self.savings.shared_time:
+            emb = emb.repeat_interleave(frames, dim=0)
+        hidden = laid_out(rearrange(x, "b c f h w -> (b f) c h w"), self.savings.channels_last)
         skips = []
         for block in self.input_blocks:
-            hidden = _run(block, hidden, emb, context, frames)
+            hidden = _run(block, [hidden], emb, context, frames)
             skips.append(hidden)
-        hidden = _run(self.middle_block, hidden, emb, context, frames)
+        hidden = _run(self.middle_block, [hidden], emb, context, frames)
         for block in self.output_blocks:
-            hidden = _run(block, torch.cat([hidden, skips.pop()], dim=1), emb, context, frames)
+            below = [torch.cat([hidden, skips.pop()], dim=1)]
+            del hidden
+            hidden = _run(block, below, emb, context, frames)
         return rearrange(self.out(hidden), "(b f) c h w -> b c f h w", b=b)[:, :, 1:]
 
     def embed_time(self, t: Tensor) -> Tensor:
@@ -288,7 +336,8 @@ class UniAnimateUNet(nn.Module):
         parts = []
         for part in frames.split(at_once or max(f, 1), dim=2):
             pixels = self._own(part) / 255 if part.dtype == torch.uint8 else self._own(part)
-            features = tower(rearrange(pixels, "b c f h w -> (b f) c h w"))
+            images = rearrange(pixels, "b c f h w -> (b f) c h w")
+            features = tower(laid_out(images, self.savings.channels_last))
             parts.append(rearrange(features, "(b f) c h w -> b c f h w", b=b))
         return torch.cat(parts, dim=2)
 
@@ -311,7 +360,7 @@ class UniAnimateUNet(nn.Module):
 
 def output_head(dim: int, out_dim: int) -> nn.Sequential:
     """[n, dim, h, w] -> [n, out_dim, h, w]: GroupNorm, SiLU, 3x3 convolution."""
-    return nn.Sequential(nn.GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), nn.Conv2d(dim, out_dim, 3, padding=1))
+    return nn.Sequential(GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), nn.Conv2d(dim, out_dim, 3, padding=1))
 
 
 def _transformers(config: UniAnimateConfig, width: int) -> list[nn.Module]:
@@ -328,18 +377,30 @@ def _block(config: UniAnimateConfig, level: int, in_width: int, width: int) -> l
     return [ResBlock(in_width, width, config.embed_dim), *transformers]
 
 
-def _run(block: nn.Module, x: Tensor, emb: Tensor, context: Tensor, frames: int) -> Tensor:
-    """Apply the layers of a block in order, each to what it takes; a down-block is its one layer itself."""
+def _run(block: nn.Module, given: list[Tensor], emb: Tensor, context: Context, frames: int) -> Tensor:
+    """Apply the layers of a block in order, each to what it takes; a down-block is its one layer itself.
+
+    given: the one input, taken out of the list so that its memory is free after its last use.
+    """
+    x = given.pop()
     for layer in block if isinstance(block, nn.ModuleList) else [block]:
         if isinstance(layer, ResBlock):
             x = layer(x, emb, frames)
         elif isinstance(layer, SpatialTransformer):
-            x = layer(x, context)
+            x = layer(x, context if isinstance(context, Tensor) else context.layers[layer])
         elif isinstance(layer, TemporalTransformer):
             x = layer(x, frames)
         else:
             x = layer(x)
     return x
+
+
+def _one_context(contexts: Sequence[Context]) -> Context:
+    """Several contexts of one kind as the rows of one; those of a single row are repeated as others need."""
+    rows = max(map(len, contexts))
+    if all(isinstance(context, Tensor) for context in contexts):
+        return torch.cat([context.expand(rows, -1, -1) for context in contexts])
+    return reduce(ProjectedContext.beside, [context.expand(rows) for context in contexts])
 
 
 def _check_features(name: str, features: Tensor, x: Tensor, one_for_all: bool = False) -> None:

@@ -5,38 +5,68 @@ Parameter names are those of the published checkpoints (LDM and diffusers agree 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .norms import LayerNorm
+from .savings import SCORE_BYTES, Saving, at_once, in_parts
+
 MAX_SEQUENCES = 2**16 - 1
 """Sequences in one attention call: CUDA's fused kernels take no more (pytorch issues 142228 and 146704)."""
 
+FUSED_ELSEWHERE = ("cpu", "meta")
+"""Devices beside CUDA whose attention keeps no scores; the meta device stands for one."""
 
-FEED_FORWARD_CHUNK = 2**15
-"""Tokens in one pass of a feed-forward: enough to fill a GPU, and a fraction of a window at full size."""
+
+class KeysValues(NamedTuple):
+    """Keys and values of one attention layer for a context, [R, S, heads * d] each."""
+
+    k: Tensor
+    v: Tensor
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, scores: int | None = SCORE_BYTES) -> Tensor:
     """Softmax attention, scale head_dim^-1/2, no mask, no dropout.
 
     q: [B, L, heads * d]; k, v: [B or 1, S, heads * d] (a leading 1 is broadcast, not copied).
-    Strided views are taken as they are. Returns [B, L, heads * d].
+    Strided views are taken as they are. Where no fused kernel does without the scores, so many queries go at a
+    time that their scores take at most ``scores`` bytes (None: all). Returns [B, L, heads * d].
     """
     q, k, v = (rearrange(x, "b l (h d) -> b h l d", h=heads) for x in (q, k, v))
     k, v = (x.expand(q.shape[0], -1, -1, -1) for x in (k, v))
-    if q.shape[0] <= MAX_SEQUENCES:
-        out = F.scaled_dot_product_attention(q, k, v)
-    else:
-        groups = zip(*(x.split(MAX_SEQUENCES) for x in (q, k, v)), strict=True)
-        out = torch.cat([F.scaled_dot_product_attention(*group) for group in groups])
-    return rearrange(out, "b h l d -> b l (h d)")
+    groups = zip(*(x.split(MAX_SEQUENCES) for x in (q, k, v)), strict=True)
+    done = [_one_call(*group, scores) for group in groups]
+    return rearrange(done[0] if len(done) == 1 else torch.cat(done), "b h l d -> b l (h d)")
 
 
-class Attention(nn.Module):
+def _one_call(q: Tensor, k: Tensor, v: Tensor, scores: int | None) -> Tensor:
+    """Attention of q [b, h, L, d] to k, v [b, h, S, d], by queries where its scores would have to be held."""
+    if scores is None or has_fused_kernel(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v)
+    of_a_query = q.shape[0] * q.shape[1] * k.shape[2] * q.element_size()
+    queries = at_once(scores, of_a_query)
+    return in_parts(lambda part: F.scaled_dot_product_attention(part, k, v), queries, q, dim=2)
+
+
+def has_fused_kernel(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether torch computes this attention without keeping its scores.
+
+    CUDA's fused kernels take heads whose width is a multiple of 8 (X-Dyna's are 40, 80 and 160, UniAnimate's
+    64) and whose innermost stride is 1, which our views keep; it is asked. The CPU's kernel takes everything.
+    """
+    if q.device.type == "cuda":
+        case = torch.backends.cuda.SDPAParams(q, k, v, None, 0.0, False, False)
+        return torch.backends.cuda.can_use_flash_attention(case) or (
+            torch.backends.cuda.can_use_efficient_attention(case)
+        )
+    return q.device.type in FUSED_ELSEWHERE
+
+
+class Attention(Saving, nn.Module):
     """Multi-head attention of ``x`` to ``context`` (to itself where there is none); q, k, v without bias."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, context_dim: int | None = None) -> None:
@@ -48,16 +78,36 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_dim or dim, inner, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(inner, dim)])
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def project(self, context: Tensor) -> KeysValues:
+        """Keys and values of a context [R, S, context_dim]; they serve as long as it does not change."""
+        return KeysValues(self.to_k(context), self.to_v(context))
+
+    def attend(self, q: Tensor, told: KeysValues) -> Tensor:
+        """``attention`` as this layer's savings have it."""
+        return attention(q, *told, self.heads, self.savings.scores)
+
+    def forward(self, x: Tensor, context: Tensor | KeysValues | None = None) -> Tensor:
         """x: [B, L, dim]; context: [R, S, context_dim], row r of which serves the B / R consecutive rows of x
-        that start at r * B / R (the frames of a clip share their text). Returns [B, L, dim].
+        that start at r * B / R (the frames of a clip share their text), or what ``project`` made of it.
+        Returns [B, L, dim].
         """
-        context = x if context is None else context
+        if context is None:
+            return self.to_out[0](self.attend(self.to_q(x), self.project(x)))
+        if not self.savings.shared_context:
+            context = _for_each_row(context, len(x))
+        told = self.project(context) if isinstance(context, Tensor) else context
         # Queries do not see each other, so the rows that share a context are one long query sequence:
         # the keys and values of a clip are computed once, and not repeated for each frame.
-        q = rearrange(self.to_q(x), "(r n) l c -> r (n l) c", r=context.shape[0])
-        out = attention(q, self.to_k(context), self.to_v(context), self.heads)
-        return self.to_out[0](rearrange(out, "r (n l) c -> (r n) l c", n=x.shape[0] // context.shape[0]))
+        rows = len(told.k)
+        out = self.attend(rearrange(self.to_q(x), "(r n) l c -> r (n l) c", r=rows), told)
+        return self.to_out[0](rearrange(out, "r (n l) c -> (r n) l c", n=len(x) // rows))
+
+
+def _for_each_row(context: Tensor | KeysValues, rows: int) -> Tensor | KeysValues:
+    """A context, or its keys and values, repeated for each of the rows that share it, as published."""
+    if isinstance(context, KeysValues):
+        return KeysValues(*(x.repeat_interleave(rows // len(x), dim=0) for x in context))
+    return context.repeat_interleave(rows // len(context), dim=0)
 
 
 class FrameAttention(Attention):
@@ -66,9 +116,10 @@ class FrameAttention(Attention):
     def forward(self, x: Tensor, context: None = None) -> Tensor:
         """x: [b, f, n places, dim] -> the same shape."""
         # Linears take tokens in any order, so only the attention call sees places as its batch: as views.
-        projections = (self.to_q, self.to_k, self.to_v)
-        out = attention(*(rearrange(to(x), "b f n c -> (b n) f c") for to in projections), self.heads)
-        return self.to_out[0](rearrange(out, "(b n) f c -> b f n c", b=x.shape[0]))
+        # Several clips are taken one by one: together they would be no view.
+        clips = zip(*(rearrange(to(x), "b f n c -> b n f c") for to in (self.to_q, self.to_k, self.to_v)), strict=True)
+        done = [rearrange(self.attend(q, KeysValues(k, v)), "n f c -> f n c") for q, k, v in clips]
+        return self.to_out[0](done[0][None] if len(done) == 1 else torch.stack(done))
 
 
 class GEGLU(nn.Module):
@@ -83,14 +134,12 @@ class GEGLU(nn.Module):
         return value * F.gelu(gate)
 
 
-class FeedForward(nn.Module):
+class FeedForward(Saving, nn.Module):
     """GEGLU to 4 x dim and back; keys ``net.0.proj`` and ``net.2`` (``net.1`` was a dropout).
 
-    ``chunk``: tokens computed at a time, None = all at once. The inner activations would be the largest of the
-    whole network (8 x dim per token), and no token needs another, so chunks change nothing but the memory.
+    The inner activations would be the largest of the whole network (8 x dim per token), and no token needs
+    another, so it is computed for some tokens at a time (``LayerSavings.feed_forward``).
     """
-
-    chunk: int | None = FEED_FORWARD_CHUNK
 
     def __init__(self, dim: int, mult: int = 4) -> None:
         super().__init__()
@@ -99,9 +148,8 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., dim] -> the same shape."""
         tokens = x.reshape(-1, x.shape[-1])
-        if self.chunk is None or len(tokens) <= self.chunk:
-            return self.net[2](self.net[0](x))
-        return torch.cat([self.net[2](self.net[0](part)) for part in tokens.split(self.chunk)]).view(x.shape)
+        size = at_once(self.savings.feed_forward, x.shape[-1])
+        return in_parts(lambda part: self.net[2](self.net[0](part)), size, tokens).view(x.shape)
 
 
 class TransformerBlock(nn.Module):
@@ -112,22 +160,15 @@ class TransformerBlock(nn.Module):
         self.attn1 = attn1
         self.ff = FeedForward(dim)
         self.attn2 = attn2
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.norm3 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
+        self.norm3 = LayerNorm(dim)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | KeysValues | None = None) -> Tensor:
         """x: [..., dim] as its attentions take it; context: what ``attn2`` attends to. Returns x's shape."""
         x = x + self.attn1(self.norm1(x))
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
-
-
-def set_feed_forward_chunk(network: nn.Module, tokens: int | None) -> None:
-    """Let every FeedForward of a network compute ``tokens`` tokens at a time; None undoes it."""
-    for module in network.modules():
-        if isinstance(module, FeedForward):
-            module.chunk = tokens
 
 
 def sinusoidal_embedding(timesteps: Tensor, dim: int, frequencies: Literal["exp", "pow"] = "exp") -> Tensor:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor
 
 Denoiser = Callable[[Tensor, int], Tensor]
 """(latents [1, c, F, h, w], timestep) -> predictions [branches, c, F, h, w]; samplers take one branch."""
+
+Together = bool | Literal["auto"]
+"""Whether both branches go into one call of the network; "auto": where memory allows."""
 
 
 def for_branches(x: Tensor, rows: int) -> Tensor:

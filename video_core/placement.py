@@ -21,6 +21,9 @@ Placed = Callable[[nn.Module], AbstractContextManager[torch.device]]
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
+FP8 = "fp8"
+"""The precision that computes as ``auto`` does and stores large weights in eight bits (``video_core.fp8``)."""
+
 
 @contextmanager
 def on_device(
@@ -34,7 +37,8 @@ def on_device(
     homes = [(tensor, tensor.data) for tensor in chain(module.parameters(), module.buffers())]
     try:
         for tensor, home in homes:
-            wanted = dtype if home.is_floating_point() else None
+            # Eight bits are a way of storing (``fp8``), which stays.
+            wanted = dtype if home.is_floating_point() and home.itemsize > 1 else None
             tensor.data = home.to(device=device, dtype=wanted, non_blocking=True)
         yield module
     finally:
@@ -62,6 +66,25 @@ def free_cache(device: torch.device | str) -> None:
         getattr(torch, kind).empty_cache()
 
 
+WORKING_SHARE = 0.9
+"""Of the free memory that one call of a network may plan with; the rest is for what the allocator wastes."""
+
+
+def free_bytes(device: torch.device | str) -> int | None:
+    """Memory that new tensors can take on an accelerator; None where nobody says, as on a CPU."""
+    kind = torch.device(device).type
+    if kind not in ("cuda", "xpu"):
+        return None
+    accelerator = getattr(torch, kind)
+    cached = accelerator.memory_reserved(device) - accelerator.memory_allocated(device)
+    return accelerator.mem_get_info(device)[0] + cached
+
+
+def fits(needed: int, free: int) -> bool:
+    """Whether one call of a network may take that much of the memory that is free."""
+    return needed <= WORKING_SHARE * free
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """``auto``: the first of CUDA (ROCm too), XPU, MPS, CPU that is there; else the device of that name.
 
@@ -81,11 +104,14 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device | str) -> torch.dtype:
-    """``auto``: fp16 on an accelerator (as the published models were run), fp32 on a CPU; else by name."""
-    if name == "auto":
+    """``auto``: fp16 on an accelerator (as the published models were run), fp32 on a CPU; else by name.
+
+    ``fp8`` computes as ``auto`` does.
+    """
+    if name in ("auto", FP8):
         return torch.float32 if torch.device(device).type == "cpu" else torch.float16
     if name not in DTYPES:
-        raise ValueError(f"'{name}' is no precision; choose auto, {', '.join(DTYPES)}.")
+        raise ValueError(f"'{name}' is no precision; choose auto, {', '.join(DTYPES)} or {FP8}.")
     return DTYPES[name]
 
 

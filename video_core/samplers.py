@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .guidance import Denoiser
+from .progress import NOWHERE, Progress, Reached
 from .schedule import Schedule
 
 Step = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
@@ -114,12 +115,14 @@ def sample(
     *,
     solver: Solver | None = None,
     on_step: OnStep | None = None,
+    progress: Progress = NOWHERE,
 ) -> Tensor:
     """From noise to latents: one prediction and one solver step per timestep.
 
     denoise: one branch, [1, c, F, h, w] (guidance and windows are wrapped around it beforehand).
     latents: the noised start [1, c, F, h, w]; the state is kept in float32 whatever the network computes in.
-    timesteps: descending. solver: DDIM with eta 0 unless given. on_step: see OnStep.
+    timesteps: descending. solver: DDIM with eta 0 unless given. on_step: see OnStep. progress: every step is
+    kept there, and what was kept by an earlier run is not done again.
     Returns float32 latents of the start's shape. NonFiniteError keeps the last finite latents.
     """
     step = (solver or ddim())(schedule, timesteps)
@@ -128,7 +131,10 @@ def sample(
         raise NonFiniteError(
             "The starting latents hold NaN or infinity; check the noise and the reference.", None, 0
         )
-    for index, t in enumerate(timesteps):
+    start = progress.reached()
+    if start is not None:
+        x = start.latents.to(x)
+    for index, t in list(enumerate(timesteps))[0 if start is None else start.done :]:
         following, x0 = step(x, denoise(x, t).float(), index)
         if not torch.isfinite(following).all():
             raise NonFiniteError(
@@ -137,7 +143,9 @@ def sample(
                 x,
                 index,
             )
-        x = following
+        # Contiguous, because that is how a kept state comes back, and kernels round by the layout.
+        x = following.contiguous()
+        progress.keep(Reached(index + 1, x))
         if on_step is not None:
             on_step(index + 1, len(timesteps), x, x0)
     return x

@@ -25,9 +25,11 @@ from .savings import Saving, laid_out
 from .weights import (
     Checkpoint,
     Renamed,
+    built,
     common_dtype,
     find_folder,
     find_weights,
+    folder_config,
     load_exactly,
     open_checkpoint,
     read_config,
@@ -356,8 +358,7 @@ def vae_from_tensors(
     tensors: Mapping[str, Tensor], config: VaeConfig, dtype: torch.dtype | None = None
 ) -> Vae:
     """An autoencoder of that architecture with these tensors, whichever of the known namings they have."""
-    with torch.device("meta"):
-        vae = Vae(config)
+    vae = built(Vae, config, tensors)
     part = _by_our_names(tensors, vae)
     load_exactly(vae.network, part, source=SOURCE, dtype=dtype or common_dtype(part))
     return vae.eval().requires_grad_(False)
@@ -395,5 +396,5 @@ def _open_folder(path: Path) -> tuple[Checkpoint, VaeConfig]:
     folder = find_folder(path, "vae")
     stored = read_folder_config(folder)
     known = {f.name for f in fields(VaeConfig)} & stored.keys()
-    config = VaeConfig(**{k: tuple(stored[k]) if isinstance(stored[k], list) else stored[k] for k in known})
+    config = folder_config(folder, VaeConfig(), {name: stored[name] for name in known})
     return open_checkpoint(find_weights(folder, "diffusion_pytorch_model")), config

@@ -145,7 +145,8 @@ def _accumulate(total: Tensor, visits: Tensor, predictions: Tensor, group: Windo
     weights = fuse_weights(len(group[0]), fuse).to(total.device)
     for window, prediction in zip(group, predictions.unbind(1), strict=True):
         index = torch.tensor(window, device=total.device)
-        total.index_add_(2, index, prediction.float() * weights[:, None, None])
+        # The clip may wait elsewhere than where its windows are denoised.
+        total.index_add_(2, index, prediction.to(total) * weights[:, None, None])
         visits.index_add_(0, index, weights)
 
 

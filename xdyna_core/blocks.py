@@ -42,9 +42,9 @@ class _Block(nn.Module):
         self.resnets = nn.ModuleList(resnets)
         self.attentions = nn.ModuleList(attentions)
 
-    def project(self, text: Tensor, image: Tensor) -> list[ContextKV]:
+    def project(self, text: Tensor, image: Tensor, copies: int = 1) -> list[ContextKV]:
         """Keys and values of the context for each transformer of the block; none where it has none."""
-        return [attention.project(text, image) for attention in self.attentions]
+        return [attention.project(text, image, copies) for attention in self.attentions]
 
 
 class _LayeredBlock(_Block):

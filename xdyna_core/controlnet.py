@@ -9,6 +9,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..video_core.norms import use_our_norms
+from ..video_core.savings import Saving, laid_out
 from .config import ControlNetConfig
 
 
@@ -51,7 +53,7 @@ class Residuals:
         return Residuals(down, torch.cat([self.mid, other.mid], dim))
 
 
-class ControlNet(nn.Module):
+class ControlNet(Saving, nn.Module):
     """A diffusers ControlNetModel (``net``; its keys are the published ones), its picture part set apart.
 
     The embedding of the control pictures depends neither on the timestep nor on the latents: ``embed``
@@ -64,6 +66,7 @@ class ControlNet(nn.Module):
         super().__init__()
         self.config = config = config or ControlNetConfig()
         self.net = ControlNetModel(**config.for_diffusers())
+        use_our_norms(self.net)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -82,8 +85,12 @@ class ControlNet(nn.Module):
                 f"(3 = pose, 6 = face maps local and global); the pictures have {images.shape[1]}."
             )
         embed = self.net.controlnet_cond_embedding
-        parts = [embed(images[part].to(self.net.device, self.dtype)) for part in _slices(len(images), chunk)]
+        parts = [embed(self._frames(images[part])) for part in _slices(len(images), chunk)]
         return rearrange(torch.cat(parts), "f c h w -> 1 c f h w")
+
+    def _frames(self, images: Tensor) -> Tensor:
+        """[n, c, h, w] as the network takes them: its device, dtype and memory layout."""
+        return laid_out(images.to(self.net.device, self.dtype), self.savings.channels_last)
 
     def forward(
         self,
@@ -113,7 +120,7 @@ class ControlNet(nn.Module):
             )
         times = torch.as_tensor(t, device=latents.device).expand(b)
         text = text.to(self.dtype)
-        pictures = rearrange(latents.to(self.dtype), "b c f h w -> (b f) c h w")
+        pictures = self._frames(rearrange(latents, "b c f h w -> (b f) c h w"))
         hints = rearrange(embedding.expand(b, -1, -1, -1, -1), "b c f h w -> (b f) c h w")
         owners = torch.arange(b, device=latents.device).repeat_interleave(f)
         chunks = [

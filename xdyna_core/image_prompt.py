@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
-from ..video_core.attention import Attention, attention
+from ..video_core.attention import Attention, KeysValues, attention
+from ..video_core.norms import LayerNorm
 from .config import ResamplerConfig
 
 
@@ -16,16 +18,21 @@ class ContextKV:
     """Keys and values of one attention layer for a context, [b, text tokens, dim] and [b, image tokens, dim].
 
     They depend on the context alone, so one projection serves a whole clip: all steps, frames and windows.
+    copies: rows that are the same, one after the other: 1, or as published one for each frame of the window.
     """
 
-    k: Tensor
-    v: Tensor
-    k_image: Tensor
-    v_image: Tensor
+    text: KeysValues
+    image: KeysValues
+    copies: int = 1
+
+    def __len__(self) -> int:
+        """Rows of the batch that it is for, copies left out."""
+        return len(self.text.k) // self.copies
 
     def rows(self, rows: list[int]) -> ContextKV:
         """The chosen rows of the batch, e.g. [0, 0, 1, 1] for two windows of each guidance branch."""
-        return ContextKV(self.k[rows], self.v[rows], self.k_image[rows], self.v_image[rows])
+        text, image = (KeysValues(x.k[rows], x.v[rows]) for x in (self.text, self.image))
+        return ContextKV(text, image)
 
 
 class IPAdapterAttention(Attention):
@@ -36,17 +43,19 @@ class IPAdapterAttention(Attention):
         self.to_k_ip = nn.Linear(context_dim, heads * head_dim, bias=False)
         self.to_v_ip = nn.Linear(context_dim, heads * head_dim, bias=False)
 
-    def project(self, text: Tensor, image: Tensor) -> ContextKV:
-        """text: [b, text tokens, context_dim]; image: [b, image tokens, context_dim]."""
-        return ContextKV(self.to_k(text), self.to_v(text), self.to_k_ip(image), self.to_v_ip(image))
+    def project_both(self, text: Tensor, image: Tensor, copies: int = 1) -> ContextKV:
+        """text: [b, text tokens, context_dim]; image: [b, image tokens, context_dim], each row repeated first."""
+        if copies > 1:
+            text, image = (x.repeat_interleave(copies, dim=0) for x in (text, image))
+        return ContextKV(self.project(text), KeysValues(self.to_k_ip(image), self.to_v_ip(image)), copies)
 
     def forward(self, x: Tensor, context: ContextKV, strength: float = 1.0) -> Tensor:
         """x: [b, tokens, dim], of any number of frames -> the same shape; strength 0: no image."""
-        q = self.to_q(x)
-        y = attention(q, context.k, context.v, self.heads)
+        q = rearrange(self.to_q(x), "b (n t) c -> (b n) t c", n=context.copies)
+        y = self.attend(q, context.text)
         if strength != 0:
-            y = torch.add(y, attention(q, context.k_image, context.v_image, self.heads), alpha=strength)
-        return self.to_out[0](y)
+            y = torch.add(y, self.attend(q, context.image), alpha=strength)
+        return self.to_out[0](rearrange(y, "(b n) t c -> b (n t) c", n=context.copies))
 
 
 class PerceiverAttention(nn.Module):
@@ -55,8 +64,8 @@ class PerceiverAttention(nn.Module):
     def __init__(self, dim: int, heads: int, head_dim: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         self.to_q = nn.Linear(dim, heads * head_dim, bias=False)
         self.to_kv = nn.Linear(dim, 2 * heads * head_dim, bias=False)
         self.to_out = nn.Linear(heads * head_dim, dim, bias=False)
@@ -78,7 +87,7 @@ class Resampler(nn.Module):
         self.latents = nn.Parameter(torch.randn(1, config.num_queries, dim) / dim**0.5)
         self.proj_in = nn.Linear(config.embedding_dim, dim)
         self.proj_out = nn.Linear(dim, config.output_dim)
-        self.norm_out = nn.LayerNorm(config.output_dim)
+        self.norm_out = LayerNorm(config.output_dim)
         self.layers = nn.ModuleList(
             nn.ModuleList([PerceiverAttention(dim, config.heads, config.dim_head), _feed_forward(dim, inner)])
             for _ in range(config.depth)
@@ -101,5 +110,5 @@ class Resampler(nn.Module):
 def _feed_forward(dim: int, inner: int) -> nn.Sequential:
     """LayerNorm, then a perceptron without biases (exact GELU)."""
     return nn.Sequential(
-        nn.LayerNorm(dim), nn.Linear(dim, inner, bias=False), nn.GELU(), nn.Linear(inner, dim, bias=False)
+        LayerNorm(dim), nn.Linear(dim, inner, bias=False), nn.GELU(), nn.Linear(inner, dim, bias=False)
     )

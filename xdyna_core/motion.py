@@ -9,6 +9,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..video_core.attention import FeedForward, FrameAttention
+from ..video_core.norms import LayerNorm
+from ..video_core.savings import Saving, at_once, in_parts
 from .resnet import FrameGroupNorm
 from .transformer import NORM_EPS
 
@@ -54,9 +56,9 @@ class TemporalBlock(nn.Module):
         super().__init__()
         attend = (TemporalAttention(dim, heads, length) for _ in range(attentions))
         self.attention_blocks = nn.ModuleList(attend)
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(attentions))
+        self.norms = nn.ModuleList(LayerNorm(dim) for _ in range(attentions))
         self.ff = FeedForward(dim)
-        self.ff_norm = nn.LayerNorm(dim)
+        self.ff_norm = LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [b, f, n places, c] -> the same shape."""
@@ -65,7 +67,7 @@ class TemporalBlock(nn.Module):
         return x + self.ff(self.ff_norm(x))
 
 
-class TemporalTransformer(nn.Module):
+class TemporalTransformer(Saving, nn.Module):
     """Per-frame GroupNorm, linear, blocks over the frames at each place, linear, + input."""
 
     def __init__(self, channels: int, heads: int, blocks: int, attentions: int, length: int) -> None:
@@ -82,12 +84,17 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [b, c, f, h, w] -> the same shape."""
-        height, width = x.shape[-2:]
-        tokens = self.proj_in(rearrange(self.norm(x), "b c f h w -> b f (h w) c"))
+        places = at_once(self.savings.group, len(x) * x.shape[1] * x.shape[2])
+        own, normed = (rearrange(y, "b c f h w -> b f (h w) c") for y in (x, self.norm(x)))
+        tokens = in_parts(self._places, places, own, normed, dim=2)
+        return rearrange(tokens, "b f (h w) c -> b c f h w", h=x.shape[3])
+
+    def _places(self, x: Tensor, normed: Tensor) -> Tensor:
+        """x: [b, f, n places, c], which do not see each other, and the same after the norm -> x's shape."""
+        tokens = self.proj_in(normed)
         for block in self.transformer_blocks:
             tokens = block(tokens)
-        y = rearrange(self.proj_out(tokens), "b f (h w) c -> b c f h w", h=height, w=width)
-        return y + x
+        return x + self.proj_out(tokens)
 
 
 class MotionModule(nn.Module):

@@ -20,13 +20,14 @@ from torch import Tensor
 from ..video_core.clip import ClipVision, cropped_pixels
 from ..video_core.images import Size, check_sides, unit
 from ..video_core.noise import Order
-from ..video_core.placement import Placed, running_on
+from ..video_core.placement import Placed, free_bytes, running_on
+from ..video_core.progress import NOWHERE, Journal
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import linear_schedule
 from ..video_core.vae import Posterior, Vae, decode
 from .controlnet import ControlNet
 from .face import FaceMaps
-from .frames import Stretch, control_images, face_control, fit_pose, fit_reference
+from .frames import Stretch, control_images, drawn_images, face_control, fit_pose, fit_reference
 from .image_prompt import Resampler
 from .noise import draw, initial_latents
 from .sample import (
@@ -37,6 +38,7 @@ from .sample import (
     Span,
     branch_denoiser,
     sample_clip,
+    settled,
 )
 from .unet import XDynaUNet
 
@@ -134,11 +136,13 @@ def animate(
     *,
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
+    journal: Journal = NOWHERE,
 ) -> Iterator[Tensor]:
     """Frames float32 [f, H, W, 3] in 0..1 on the CPU, a few at a time, as many as there are poses.
 
     placed: where networks run, the CPU unless given. on_step(done, total, latents, x0) and on_window(done,
-    total) hear of progress and may raise to stop. The reference is encoded here; denoising begins with the
+    total) hear of progress and may raise to stop. journal: keeps how far denoising has come, and a run that
+    was cut off goes on from there. The reference is encoded here; denoising begins with the
     first frame that is asked for. Frames come as soon as they are finished, so that those before an error
     are kept; a NonFiniteError carries the last latents.
     """
@@ -155,7 +159,7 @@ def animate(
     reference = encoded.posterior.latents(draws.posterior)
     noise = initial_latents(reference, draws, linear_schedule(), timesteps[0])
 
-    callbacks = {"on_step": on_step, "on_window": on_window}
+    callbacks = {"on_step": on_step, "on_window": on_window, "journal": journal}
     clip = denoise(models.unet, told, reference, noise, draws.offsets, settings.sampling, placed, **callbacks)
     return chain.from_iterable(map(partial(decode, models.vae, placed), clip))
 
@@ -243,11 +247,10 @@ def branches(text: Tensor, negative: Tensor, image: Tensor, blank: Tensor) -> Te
 
 
 def pose_control(
-    network: ControlNet, poses: Iterable[np.ndarray], size: Size, span: Span, stretch: Stretch = "clip"
+    network: ControlNet, poses: Sequence[np.ndarray], size: Size, span: Span, stretch: Stretch = "clip"
 ) -> Control:
     """The pose ControlNet on drawn poses uint8 RGB, squeezed to the clip's size (X-Dyna spec 6, 9.2)."""
-    squeezed = (fit_pose(pose, size) for pose in poses)
-    return Control(network, control_images(squeezed, size, stretch=stretch), span)
+    return Control(network, drawn_images(poses, size, partial(fit_pose, size=size), stretch=stretch), span)
 
 
 def faces_control(
@@ -274,19 +277,27 @@ def denoise(
     *,
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
+    journal: Journal = NOWHERE,
 ) -> Iterator[Tensor]:
-    """Latents [1, c, F, h, w] in sampler units, the whole clip at once, of ``initial_latents``.
+    """Latents [1, c, F, h, w] in sampler units on the CPU, the whole clip at once, of ``initial_latents``.
 
     reference: latents [1, c, 1, h, w] in sampler units. offsets: of the windows, one per step
     (``ClipDraws.offsets``).
     """
     given = told.conditions(reference, settings.guided)
     given.check(*noise.shape[2:])
+    progress = journal.part(0)
+    clip = progress.finished()
+    if clip is not None:
+        yield clip
+        return
     with ExitStack() as residency, torch.no_grad():
         device = residency.enter_context(placed(unet))
         for control in told.controls:
             if control.span.strength > 0:
                 residency.enter_context(placed(control.network))
+        frames, *size = noise.shape[2:]
+        settings = settled(settings, unet, *size, frames, free_bytes(device))
         predict = branch_denoiser(
             unet,
             given.to(device),
@@ -295,8 +306,9 @@ def denoise(
             reuse=settings.reuse,
             windows_at=settings.windows_at(noise.shape[2], offsets),
         )
-        callbacks = {"on_step": on_step, "on_window": on_window}
-        clip = sample_clip(predict, noise.to(device), settings, offsets, **callbacks)
+        callbacks = {"on_step": on_step, "on_window": on_window, "progress": progress}
+        clip = sample_clip(predict, noise, settings, offsets, **callbacks)
+    progress.finish(clip)
     yield clip
 
 

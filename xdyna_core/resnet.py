@@ -1,7 +1,8 @@
 """Resnets and resampling: 2-D convolutions on every frame, norms over all frames (X-Dyna spec 2.2, 2.3).
 
-Everything here takes and returns [b, c, f, h, w]. Convolutions see the frames as a batch; their
-memory stays frame-major, so that turning one view into the other costs nothing between them.
+Everything here takes and returns [b, c, f, h, w]. Convolutions see the frames as a batch; their memory stays
+frame-major, and inside a frame channels-last (``LayerSavings.channels_last``), so that turning one view into
+another, or into tokens, costs nothing between them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from ..video_core.norms import GroupNorm
 
 
 class FrameConv(nn.Conv2d):
@@ -20,7 +23,7 @@ class FrameConv(nn.Conv2d):
         return rearrange(frames, "(b f) c h w -> b c f h w", b=x.shape[0])
 
 
-class FrameGroupNorm(nn.GroupNorm):
+class FrameGroupNorm(GroupNorm):
     """GroupNorm with statistics of its own for every frame (transformers, motion modules)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,10 +41,10 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int, eps: float) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, in_channels, eps)
+        self.norm1 = GroupNorm(groups, in_channels, eps)
         self.conv1 = FrameConv(in_channels, out_channels, 3, padding=1)
         self.time_emb_proj = nn.Linear(time_dim, out_channels)
-        self.norm2 = nn.GroupNorm(groups, out_channels, eps)
+        self.norm2 = GroupNorm(groups, out_channels, eps)
         self.conv2 = FrameConv(out_channels, out_channels, 3, padding=1)
         same = in_channels == out_channels
         self.conv_shortcut = nn.Identity() if same else FrameConv(in_channels, out_channels, 1)

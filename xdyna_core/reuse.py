@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ..video_core.savings import PLAIN_LAYERS, LayerSavings
 from .controlnet import ControlNet, Residuals
 from .frames import ControlImages
 
@@ -29,6 +30,7 @@ class Reuse:
     frames: a ControlNet sees a frame once per step, not in every window that holds it.
     branches: one pass of a ControlNet serves both branches of guidance where their texts are equal.
     prefix: both branches share what stands before the first attention to the tokens, if they run together.
+    layers: how the layers work.
     """
 
     context: bool = True
@@ -36,10 +38,11 @@ class Reuse:
     frames: bool = True
     branches: bool = True
     prefix: bool = True
+    layers: LayerSavings = field(default_factory=LayerSavings)
 
 
 EVERYTHING = Reuse()
-NOTHING = Reuse(context=False, hints=False, frames=False, branches=False, prefix=False)
+NOTHING = Reuse(context=False, hints=False, frames=False, branches=False, prefix=False, layers=PLAIN_LAYERS)
 """All of it, and the published order of work."""
 
 FrameResiduals = Callable[[Tensor, int, list[int], int], Residuals | None]

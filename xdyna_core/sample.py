@@ -15,9 +15,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..video_core.attention import FEED_FORWARD_CHUNK
-from ..video_core.guidance import Denoiser, for_branches, guided
+from ..video_core.guidance import Denoiser, Together, for_branches, guided
+from ..video_core.placement import fits
+from ..video_core.progress import NOWHERE, Progress
 from ..video_core.samplers import OnStep, sample
+from ..video_core.savings import FEED_FORWARD_VALUES, set_savings
 from ..video_core.schedule import Schedule, leading_timesteps, linear_schedule
 from ..video_core.windows import (
     Fuse,
@@ -36,10 +38,10 @@ from .unet import XDynaUNet
 
 PIXELS_PER_LATENT = 8
 
-WINDOW_TENSORS, INNER_TENSORS = 18, 17
+WINDOW_TENSORS, FEED_FORWARD_TENSORS, INNER_TENSORS = 20.8, 16.6, 17.5
 """Tensors of a whole window at the finest level (pictures x h x w x channels) that are alive at once at most,
-ControlNet residuals among them, and the inner activations of the tokens that go through a feed-forward at a
-time. Counted at full size with an attention that keeps no scores.
+ControlNet residuals among them; and in its feed-forwards, beside the inner activations of the values that go
+through at a time (``LayerSavings``). Counted at full size with an attention that keeps no scores.
 """
 
 CONTROL_TOKENS = 2**16
@@ -130,7 +132,7 @@ class SampleSettings:
     loop: K, windows wrap from the last frames to the first as if it were a loop (X-Dyna spec 8.4); False
         keeps the two ends apart.
     batch: windows per call of the network. fuse: "uniform" as published, or "pyramid".
-    together: both branches of guidance in one call, as published; False takes less memory.
+    together: both branches of guidance in one call, as published; False takes less memory; "auto" by what is free.
     reuse: what is computed once where the original computes it again; changes no result beyond rounding.
     """
 
@@ -143,7 +145,7 @@ class SampleSettings:
     loop: bool = True
     batch: int = 1
     fuse: Fuse = "uniform"
-    together: bool = True
+    together: Together = True
     reuse: Reuse = Reuse()
 
     def __post_init__(self) -> None:
@@ -195,7 +197,8 @@ def control_residuals(
             if strength == 0:
                 continue
             hints = images.at(frames, latents.device)
-            chunk = max(1, CONTROL_TOKENS // latents[0, 0, 0].numel())
+            whole = control.network.savings.group is None
+            chunk = None if whole else max(1, CONTROL_TOKENS // latents[0, 0, 0].numel())
             own = control.network(latents, t, text[row : row + 1], hints, strength=strength, chunk=chunk)
             total = own if total is None else total + own
         return total
@@ -218,6 +221,8 @@ def branch_denoiser(
     windows_at: the windows of every step, all of which will be asked for, so that a ControlNet need not see a
     frame twice. UNet and conditions must be on the device where the latents will be.
     """
+    for network in (unet, *(control.network for control in conditions.controls)):
+        set_savings(network, reuse.layers)
     progress = {t: index / len(timesteps) for index, t in enumerate(timesteps)}
     context = unet.project_context(conditions.context) if reuse.context else conditions.context
     branches = list(range(len(conditions.context)))
@@ -226,7 +231,7 @@ def branch_denoiser(
 
     def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
         strengths = Strengths(conditions.adapter.at(progress[t]), conditions.image_prompt.at(progress[t]))
-        predictions = []
+        latents, predictions = latents.to(conditions.reference.device), []
         for call in calls:
             rows = [branch for branch in call for _ in windows]
             own = context.rows(rows) if reuse.context else context[rows]
@@ -295,22 +300,35 @@ def sample_clip(
     schedule: Schedule | None = None,
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
+    progress: Progress = NOWHERE,
 ) -> Tensor:
     """Latents [1, c, F, h, w] of noised latents [1, c, F, h, w], F >= 1, float32 on their device.
 
     denoise: gives (uncond, cond) where the settings are guided, else (cond,). offsets: one per step that
-    runs (``ClipDraws.offsets``). Callbacks: see ``samplers.sample`` and ``windows.windowed``.
+    runs (``ClipDraws.offsets``). Callbacks and progress: see ``samplers.sample`` and ``windows.windowed``.
     """
     schedule = schedule or linear_schedule()
     windows_at = settings.windows_at(latents.shape[2], offsets, schedule)
     predict = clip_denoiser(denoise, settings, windows_at, on_window)
-    return sample(predict, latents, schedule, settings.timesteps(schedule), on_step=on_step)
+    timesteps = settings.timesteps(schedule)
+    return sample(predict, latents, schedule, timesteps, on_step=on_step, progress=progress)
 
 
 def working_bytes(unet: XDynaUNet, height: int, width: int, frames: int, settings: SampleSettings) -> int:
     """Memory that one call of the networks needs beside their weights, for latents of that size."""
-    branches = 2 if settings.guided and settings.together else 1
+    branches = 2 if settings.guided and settings.together is True else 1
     tokens = branches * settings.batch * (1 + min(frames, settings.window)) * height * width
-    held = WINDOW_TENSORS * tokens + INNER_TENSORS * min(tokens, FEED_FORWARD_CHUNK)
-    return held * unet.config.block_out_channels[0] * unet.dtype.itemsize
+    values = tokens * unet.config.block_out_channels[0]
+    inner = INNER_TENSORS * min(values, FEED_FORWARD_VALUES)
+    held = max(WINDOW_TENSORS * values, FEED_FORWARD_TENSORS * values + inner)
+    return int(held * unet.dtype.itemsize)
 
+
+def settled(
+    settings: SampleSettings, unet: XDynaUNet, height: int, width: int, frames: int, free: int | None
+) -> SampleSettings:
+    """The settings with ``together`` decided by the memory that is free where the network lies (None: not known)."""
+    if settings.together != "auto":
+        return settings
+    both = replace(settings, together=True)
+    return replace(settings, together=free is None or fits(working_bytes(unet, height, width, frames, both), free))

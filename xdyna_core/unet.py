@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..video_core.attention import sinusoidal_embedding
 from ..video_core.guidance import for_branches
+from ..video_core.norms import GroupNorm
+from ..video_core.savings import Saving, laid_out
 from .blocks import DownBlock, MidBlock, UpBlock
 from .config import XDynaConfig
 from .image_prompt import ContextKV
@@ -43,7 +46,7 @@ class TimestepEmbedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(wave)))
 
 
-class XDynaUNet(nn.Module):
+class XDynaUNet(Saving, nn.Module):
     """The network with the published names: 1326 at full size, 40 of them position buffers."""
 
     def __init__(self, config: XDynaConfig | None = None) -> None:
@@ -74,7 +77,7 @@ class XDynaUNet(nn.Module):
             for i in reversed(range(levels))
         )
         # (K, X-Dyna spec 11.1) statistics over all frames, as in the resnets.
-        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
         self.conv_out = FrameConv(widths[0], config.out_channels, 3, padding=1)
 
     @property
@@ -82,8 +85,10 @@ class XDynaUNet(nn.Module):
         """The dtype of the weights; inputs are cast to it, predictions back to the sample's dtype."""
         return self.conv_out.weight.dtype
 
-    def project_context(self, context: Tensor) -> ProjectedContext:
+    def project_context(self, context: Tensor, copies: int = 1) -> ProjectedContext:
         """Keys and values of context [b, text tokens + image tokens, dim], the image tokens last.
+
+        copies: as published, each row is repeated for that many frames first; 1 lets the frames share it.
 
         (F) The original accepts 77 text tokens only; here any positive multiple of 77 may be text, which
         is what a long prompt encoded in pieces gives. Raises ValueError for other counts and widths.
@@ -101,7 +106,7 @@ class XDynaUNet(nn.Module):
             )
         text, image = context.to(self.dtype).tensor_split([text_length], dim=1)
         blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
-        return ProjectedContext(tuple(block.project(text, image) for block in blocks))
+        return ProjectedContext(tuple(block.project(text, image, copies) for block in blocks))
 
     def forward(
         self,
@@ -127,10 +132,10 @@ class XDynaUNet(nn.Module):
         Raises ValueError, with a sentence, for shapes the network cannot take.
         """
         self._check(sample, down_residuals, mid_residual)
-        projected = self.project_context(context) if isinstance(context, Tensor) else context
+        projected = context if isinstance(context, ProjectedContext) else self._projected(context, sample)
         levels = len(self.down_blocks)
         time = self.time_embedding(torch.as_tensor(t, device=sample.device).reshape(-1))
-        x = self.conv_in(sample.to(self.dtype))
+        x = self.conv_in(_laid_out(sample.to(self.dtype), self.savings.channels_last))
         skips = [x]
         for block, kv in zip(self.down_blocks, projected.blocks[:levels], strict=True):
             x, made = block(x, time, kv, strengths)
@@ -144,6 +149,10 @@ class XDynaUNet(nn.Module):
             size = tuple(skips[-1].shape[-2:]) if skips else None
             x = block(x, time, kv, strengths, used, size)
         return self.conv_out(F.silu(self.conv_norm_out(x))).to(sample.dtype)
+
+    def _projected(self, context: Tensor, sample: Tensor) -> ProjectedContext:
+        """The context of one call, its rows shared by the sample's frames or repeated for each."""
+        return self.project_context(context, 1 if self.savings.shared_context else sample.shape[2])
 
     def _check(
         self, sample: Tensor, down_residuals: Sequence[Tensor] | None, mid_residual: Tensor | None
@@ -176,6 +185,12 @@ def _up_inputs(config: XDynaConfig, level: int) -> list[int]:
     came = [below] + [widths[level]] * layers
     skips = [widths[level]] * layers + [widths[max(level - 1, 0)]]
     return [a + b for a, b in zip(came, skips, strict=True)]
+
+
+def _laid_out(sample: Tensor, channels_last: bool) -> Tensor:
+    """[b, c, f, h, w] with frames that lie channels-last, or as it is."""
+    frames = laid_out(rearrange(sample, "b c f h w -> (b f) c h w"), channels_last)
+    return rearrange(frames, "(b f) c h w -> b c f h w", b=len(sample))
 
 
 def _with_residual(x: Tensor, residual: Tensor | None) -> Tensor:

@@ -6,10 +6,23 @@ import os
 from pathlib import Path
 
 import pytest
+from xdyna_unianimate.video_core.savings import PLAIN_LAYERS, LayerSavings
 
 from . import golden
 
 HERE = Path(__file__).parent
+
+WAYS = {
+    "savings on": LayerSavings(),
+    "savings on, small parts": LayerSavings(feed_forward=2**11, group=2**12),
+    "savings off": PLAIN_LAYERS,
+}
+"""How the layers of a network may work; all must give the golden result."""
+
+
+@pytest.fixture(params=WAYS.values(), ids=WAYS)
+def savings(request: pytest.FixtureRequest) -> LayerSavings:
+    return request.param
 
 
 def pytest_configure(config: pytest.Config) -> None:

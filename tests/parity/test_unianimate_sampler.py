@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 from torch import Tensor
 from xdyna_unianimate.unianimate_core.config import UniAnimateConfig
+from xdyna_unianimate.unianimate_core.reuse import EVERYTHING, NOTHING, Pictures, Reuse
 from xdyna_unianimate.unianimate_core.sample import SampleSettings, branch_denoiser, sample_clip
 from xdyna_unianimate.unianimate_core.unet import UniAnimateUNet
 from xdyna_unianimate.video_core.schedule import strided_timesteps
@@ -51,19 +52,22 @@ def run(golden: Golden, case: str, options: SampleSettings, frames: int | None =
     told = {name: golden[name] for name in CONDITIONS[case]}
     noise = golden["noise"][:, :, :frames]
     told["dwpose"] = told["dwpose"][:, :, : noise.shape[2] + 1]
-    branches = [unet.encode_conditions(zero_y=zero_y), unet.encode_conditions(zero_y=zero_y, **told)]
-    return sample_clip(branch_denoiser(unet, branches, options.together), noise, options, **callbacks)
+    branches = [Pictures(zero_y), Pictures(zero_y, **told)]
+    predict = branch_denoiser(unet, branches, options.together, options.reuse)
+    return sample_clip(predict, noise, options, **callbacks)
 
 
 def finals(golden: Golden) -> list[str]:
     return [name for name in golden.tensors if re.fullmatch(r"final\.\w+\.cbs\d+", name)]
 
 
+@pytest.mark.parametrize("reuse", [EVERYTHING, NOTHING], ids=["reuse", "published order of work"])
 @pytest.mark.parametrize(("file", "name"), cases(SYSTEM, FILES, finals))
-def test_windows(file: str, name: str) -> None:
+def test_windows(file: str, name: str, reuse: Reuse) -> None:
     golden = Golden(SYSTEM, file)
     _, case, batch = name.split(".")
-    golden.check(name, run(golden, case, settings(golden, batch=int(batch.removeprefix("cbs")))))
+    options = settings(golden, batch=int(batch.removeprefix("cbs")), reuse=reuse)
+    golden.check(name, run(golden, case, options))
 
 
 @pytest.mark.parametrize(("file", "name"), cases(SYSTEM, FILES, lambda golden: finals(golden)[-1:]))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from xdyna_unianimate.unianimate_core.blocks import SpatialTransformer
 from xdyna_unianimate.unianimate_core.config import UniAnimateConfig
 from xdyna_unianimate.unianimate_core.unet import UniAnimateUNet
+from xdyna_unianimate.video_core.savings import LayerSavings, set_savings
 
 from .golden import Golden, cases, files
 
@@ -34,8 +35,9 @@ def arguments(golden: Golden, case: str) -> tuple[Tensor, Tensor, dict[str, Tens
 
 
 @pytest.mark.parametrize(("file", "case"), cases("unianimate", "unet"))
-def test_forward(file: str, case: str) -> None:
+def test_forward(file: str, case: str, savings: LayerSavings) -> None:
     golden = Golden("unianimate", file)
+    set_savings(network(file), savings)
     x, t, conditions, name = arguments(golden, case)
     golden.check(name, network(file)(x, t, **conditions))
 

@@ -33,4 +33,4 @@ def test_image_prompt_attention(file: str, case: str) -> None:
     context = golden[f"{case}.encoder_hidden_states"]
     text, image = context.split([golden.meta["n_text_tokens"], golden.meta["n_image_tokens"]], dim=1)
     with torch.no_grad():
-        golden.check(f"{case}.y", net(golden[f"{case}.x"], net.project(text, image)))
+        golden.check(f"{case}.y", net(golden[f"{case}.x"], net.project_both(text, image)))

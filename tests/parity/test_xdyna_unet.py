@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 import torch
 from torch import Tensor
+from xdyna_unianimate.video_core.savings import LayerSavings, set_savings
 from xdyna_unianimate.xdyna_core.config import XDynaConfig
 from xdyna_unianimate.xdyna_core.unet import XDynaUNet
 
@@ -65,8 +66,9 @@ def run(golden: Golden, case: str) -> Tensor:
 
 
 @pytest.mark.parametrize(("file", "case"), cases("xdyna", "unet"))
-def test_unet(file: str, case: str) -> None:
+def test_unet(file: str, case: str, savings: LayerSavings) -> None:
     golden = Golden("xdyna", file)
+    set_savings(unet(file), savings)
     golden.check(f"{case}.out", run(golden, case), rule=OUT)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from xdyna_unianimate.unianimate_core.config import UniAnimateConfig
 from xdyna_unianimate.unianimate_core.towers import over_frames
 from xdyna_unianimate.unianimate_core.unet import UniAnimateUNet
-from xdyna_unianimate.video_core.attention import set_feed_forward_chunk
+from xdyna_unianimate.video_core.savings import LayerSavings, set_savings
 
 from ..manifest import MANIFESTS, summary, travelling
 from .tiny import CONFIG, tiny_inputs, tiny_unet
@@ -196,9 +196,9 @@ def test_items_of_a_batch_do_not_meet() -> None:
 def test_feed_forward_in_chunks_is_the_same_and_can_be_undone() -> None:
     unet, inputs = tiny_unet(), tiny_inputs(3)
     plain = unet(t=500, **inputs)
-    set_feed_forward_chunk(unet, 7)
+    set_savings(unet, LayerSavings(feed_forward=7 * 32))
     torch.testing.assert_close(unet(t=500, **inputs), plain, **CLOSE)
-    set_feed_forward_chunk(unet, None)
+    set_savings(unet, LayerSavings())
     assert torch.equal(unet(t=500, **inputs), plain)
 
 

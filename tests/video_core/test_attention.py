@@ -9,9 +9,9 @@ from xdyna_unianimate.video_core.attention import (
     FeedForward,
     FrameAttention,
     attention,
-    set_feed_forward_chunk,
     sinusoidal_embedding,
 )
+from xdyna_unianimate.video_core.savings import LayerSavings, set_savings
 
 CLOSE = {"rtol": 0, "atol": 1e-6}
 
@@ -75,7 +75,7 @@ def test_feed_forward_in_chunks(chunk: int) -> None:
     plain = layer(x)
     sizes = []
     layer.net[0].register_forward_pre_hook(lambda _module, args: sizes.append(args[0].numel() // 8))
-    set_feed_forward_chunk(layer, chunk)
+    set_savings(layer, LayerSavings(feed_forward=8 * chunk))
     torch.testing.assert_close(layer(x), plain, **CLOSE)
     assert max(sizes) <= chunk
     assert sum(sizes) == 30

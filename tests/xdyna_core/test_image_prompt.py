@@ -32,7 +32,7 @@ def test_any_number_of_features_gives_sixteen_tokens(tokens: int) -> None:
 
 def test_both_contexts_are_added_before_the_one_projection() -> None:
     net = lively(IPAdapterAttention(16, 2, 8, 12), 0)
-    x, context = normal(1, 5, 16), net.project(normal(1, 7, 12, seed=1), normal(1, 4, 12, seed=2))
+    x, context = normal(1, 5, 16), net.project_both(normal(1, 7, 12, seed=1), normal(1, 4, 12, seed=2))
     text, bias = net(x, context, strength=0.0), net.to_out[0].bias
     strong = net(x, context, strength=2.0)
     image = net(x, context) - text

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 import torch
 from torch import Tensor, nn
-from xdyna_unianimate.video_core.attention import set_feed_forward_chunk
+from xdyna_unianimate.video_core.norms import GroupNorm
+from xdyna_unianimate.video_core.savings import LayerSavings, set_savings
 from xdyna_unianimate.xdyna_core import keys
 from xdyna_unianimate.xdyna_core.motion import MotionModule, position_table
 from xdyna_unianimate.xdyna_core.resnet import FrameGroupNorm, ResnetBlock
@@ -68,7 +69,7 @@ def test_every_norm_of_the_full_size(full_size: XDynaUNet) -> None:
         elif isinstance(module, nn.GroupNorm):
             per_frame = ".attentions." in name or "temporal_transformer" in name
             kind = "frame" if per_frame else "window"
-            assert type(module) is (FrameGroupNorm if per_frame else nn.GroupNorm), name
+            assert type(module) is (FrameGroupNorm if per_frame else GroupNorm), name
             assert (module.eps, module.num_groups) == (1e-6 if per_frame else 1e-5, 32), name
             seen[kind] += 1
     assert seen == {"layer": 16 * 3 + 20 * 3, "frame": 16 + 20, "window": 22 * 2 + 1}
@@ -253,5 +254,5 @@ def test_half_precision_weights_take_and_give_float32() -> None:
 def test_feed_forward_in_chunks_gives_the_same() -> None:
     unet, inputs = tiny_unet(), tiny_inputs()
     plain = unet(**inputs)
-    set_feed_forward_chunk(unet, 7)
+    set_savings(unet, LayerSavings(feed_forward=7 * 32))
     torch.testing.assert_close(unet(**inputs), plain, **CLOSE)
