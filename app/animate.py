@@ -212,6 +212,25 @@ def _faces_to_lie_on(prepared: Prepared) -> PoseSequence | None:
 # ---- skeletons, as each network knows them -------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Skeletons(Sequence[np.ndarray]):
+    """Skeletons uint8 RGB [h, w, 3] that are drawn when they are asked for: a long clip's would fill the memory.
+
+    poses, style: see ``draw``; strokes are scaled. size: (width, height), None is the style's own canvas.
+    """
+
+    poses: PoseSequence
+    style: Style
+    size: Size | None = None
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def __getitem__(self, frame: int) -> np.ndarray:
+        number = range(len(self.poses))[frame]
+        return draw(self.poses[number : number + 1], self.style, self.size, scale_strokes=True)[0]
+
+
 def unianimate_skeletons(
     prepared: Prepared, how: Preparation, size: Size
 ) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
@@ -227,15 +246,14 @@ def unianimate_skeletons(
         own = draw(target, style, canvas, scale_strokes=True)[0]
     if own is None:
         log.warning("UniAnimate is not told the reference's pose; it keeps the person less well without.")
-    frames = given.frames if given is not None else draw(prepared.aligned, style, canvas, scale_strokes=True)
-    return frames, own
+    return given.frames if given is not None else Skeletons(prepared.aligned, style, canvas), own
 
 
 def xdyna_skeletons(prepared: Prepared, how: Preparation, size: Size) -> Sequence[np.ndarray]:
     """X-Dyna's driving skeletons uint8 RGB [h, w, 3], in the part of the reference that it cuts out."""
     if prepared.drawings is not None:
         return prepared.drawings.frames
-    return draw(in_crop(prepared.aligned, size), how.style(XDYNA), size, scale_strokes=True)
+    return Skeletons(in_crop(prepared.aligned, size), how.style(XDYNA), size)
 
 
 def in_crop(poses: PoseSequence, size: Size) -> PoseSequence:

@@ -125,7 +125,7 @@ SAMPLING: Group = (
         option("--context-batch", "--context-batch-size", type=int, default=1, metavar="N",
                help="windows in one call of the network"),
         option("--fuse", choices=("uniform", "pyramid"), default="uniform", help="how windows are averaged"),
-        option("--precision", default="auto", help="auto, fp16, bf16 or fp32"),
+        option("--precision", default="auto", help="auto, fp16, bf16, fp32, or fp8 (large weights stored in 8 bits)"),
     ),
 )  # fmt: skip
 
@@ -189,6 +189,14 @@ PLACE: Group = (
         option("-o", "--output", type=Path, default=OUTPUTS, help="a file, or a folder for named files"),
         OVERWRITE,
         JSON,
+    ),
+)
+
+LONG: Group = (
+    "long runs",
+    (
+        switch("--resume", "keep what is done, and go on with a run that was cut off", default=True),
+        option("--keep-every", type=int, default=1, metavar="N", help="steps after which a state is kept"),
     ),
 )
 

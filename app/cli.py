@@ -65,7 +65,8 @@ def pose_cache(args: argparse.Namespace) -> state.PoseCache | None:
 
 def session_of(args: argparse.Namespace) -> Session:
     """What runs the requests of ``animate`` and ``compare``."""
-    return Session(bar, options.detector_of(args), args.device, args.precision, pose_cache(args))
+    runs = state.Runs.at(state.place(), args.keep_every) if args.resume else None
+    return Session(bar, options.detector_of(args), args.device, args.precision, pose_cache(args), runs)
 
 
 # ---- commands ------------------------------------------------------------------------------------------
@@ -352,13 +353,13 @@ COMMANDS = (
             options.MODEL,
             option("--jobs", type=Path, metavar="LIST", help="JSON or YAML; goes on where it stopped"),
         ),
-        groups=(options.SOURCE, *SHARED, options.CLIP, options.PLACE),
+        groups=(options.SOURCE, *SHARED, options.CLIP, options.LONG, options.PLACE),
     ),
     Command(
         "compare",
         "both systems on the same aligned poses, side by side",
         run_compare,
-        groups=(options.SOURCE, *SHARED, options.XDYNA_FILES, options.CLIP, options.PLACE),
+        groups=(options.SOURCE, *SHARED, options.XDYNA_FILES, options.CLIP, options.LONG, options.PLACE),
     ),
     Command(
         "evaluate",

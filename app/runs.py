@@ -14,6 +14,7 @@ import numpy as np
 from . import networks
 from .animate import Preparation, Prepared, Source, prepare
 from .grids import contact_sheet, sheet_rows
+from .jobs import key_of_job
 from .networks import Weights
 from .outputs import (
     Output,
@@ -28,7 +29,7 @@ from .outputs import (
     sound_of,
 )
 from .poses import LateDetector
-from .state import PoseCache
+from .state import PoseCache, Run, Runs
 from .systems import Clip, Sampling, UniAnimate, XDyna
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Request:
 
 @dataclass
 class Session:
-    """Runs requests. bar: shows progress. cache: of poses, None keeps none.
+    """Runs requests. bar: shows progress. cache: of poses, None keeps none. runs: where long runs are kept, so
+    that one that was cut off is gone on with; None keeps none.
 
     The networks of the last request stay loaded, those of one system at a time.
     """
@@ -71,6 +73,7 @@ class Session:
     device: str = "auto"
     precision: str = "auto"
     cache: PoseCache | None = None
+    runs: Runs | None = None
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -110,35 +113,57 @@ class Session:
 
     def networks(self, request: Request) -> Any:
         """The request's networks, loaded unless they are already; others are let go before."""
-        from ..video_core.placement import choose_dtype
+        from ..video_core.placement import FP8, choose_dtype
 
         key = f"{request.system.system} {request.system.face} {request.weights}"
         if key not in self._loaded:
             self._loaded.clear()
             dtype = choose_dtype(self.precision, self._device)
             self._loaded[key] = networks.load(
-                request.system.system, request.weights, dtype, face=request.system.face
+                request.system.system,
+                request.weights,
+                dtype,
+                face=request.system.face,
+                fp8=self.precision == FP8,
             )
         return self._loaded[key]
 
-    def clip(self, request: Request, prepared: Prepared, on_step: Callable[..., None] | None = None) -> Clip:
+    def kept(self, request: Request) -> Run | None:
+        """What is kept of a request's run, by everything that decides its latents."""
+        from ..video_core.placement import FP8, choose_dtype
+
+        if self.runs is None:
+            return None
+        choices = {name: value for name, value in request.key().items() if name != "output"}
+        computed = str(choose_dtype(self.precision, self._device))
+        by = [str(self._device), computed, self.detector.identity, self.precision == FP8]
+        return self.runs.run(key_of_job(request.source, choices), by)
+
+    def clip(
+        self,
+        request: Request,
+        prepared: Prepared,
+        on_step: Callable[..., None] | None = None,
+        kept: Run | None = None,
+    ) -> Clip:
         """The clip of a prepared request, which is made while its frames are asked for."""
         from ..video_core.placement import running_on
 
         settings = request.system.settings(request.sampling, prepared.frames)
         placed = running_on(self._device)
         loaded = self.networks(request)
-        return request.system.clip(loaded, prepared, request.preparation, settings, placed, on_step)
+        return request.system.clip(loaded, prepared, request.preparation, settings, placed, on_step, kept)
 
     def write(self, request: Request, prepared: Prepared, target: Path) -> Result:
         """The clip of a prepared request as a file, and the contact sheet: reference, skeleton, result."""
         from ..video_core.samplers import NonFiniteError
 
         rows = sheet_rows(prepared.frames)
-        kept: dict[int, np.ndarray] = {}
+        shown: dict[int, np.ndarray] = {}
+        kept = self.kept(request)
         with self.bar(request.system.system) as at:
-            clip = self.clip(request, prepared, lambda done, total, *_: at(done, total))
-            frames = remembering(clip.frames, rows, kept)
+            clip = self.clip(request, prepared, lambda done, total, *_: at(done, total), kept)
+            frames = remembering(clip.frames, rows, shown)
             if request.output.strip:
                 frames = beside(frames, prepared.reference, clip.skeletons)
             try:
@@ -156,9 +181,12 @@ class Session:
         columns = {
             "reference": [prepared.reference],
             "skeleton": [clip.skeletons[row] for row in rows],
-            "result": [kept[row] for row in rows],
+            "result": [shown[row] for row in rows],
         }
-        return finished(video, contact_sheet(columns), prepared, request.output)
+        result = finished(video, contact_sheet(columns), prepared, request.output)
+        if kept is not None:
+            kept.clean()
+        return result
 
 
 def finished(video: Path, sheet: np.ndarray, prepared: Prepared, output: Output) -> Result:

@@ -10,19 +10,33 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..pose_align.interchange import load_poses, save_poses
 from ..pose_align.pose import PoseSequence
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..video_core.progress import Reached
+
 FORMAT = 1
 """Raised when what a key stands for changes; older entries are then never read again."""
 
 LIMIT_BYTES = 10 * 1024**3
+
+POSES, RUNS = "poses", "runs"
+"""Folders of the place: one file per clip, and one folder per run."""
+
+MANIFEST = "manifest.json"
 
 log = logging.getLogger(__name__)
 
@@ -66,17 +80,41 @@ def content_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def bound(folder: Path, limit_bytes: int = LIMIT_BYTES) -> int:
-    """Delete the files used longest ago until at most ``limit_bytes`` are held; returns the bytes freed."""
-    files = [(f.stat(), f) for f in folder.rglob("*") if f.is_file()]
-    held = sum(stat.st_size for stat, _ in files)
+def bound(*folders: Path, limit_bytes: int = LIMIT_BYTES, spared: Path | None = None) -> int:
+    """Delete what was used longest ago until at most ``limit_bytes`` are held; returns the bytes freed.
+
+    folders: of files, or of one folder per run, which goes as a whole. spared: a run that is going on.
+    """
+    entries = sorted(filter(None, map(_measured, _entries(folders))), key=lambda entry: entry[0])
+    held = sum(size for _, size, _ in entries)
     freed = 0
-    for stat, file in sorted(files, key=lambda entry: entry[0].st_mtime):
+    for _, size, entry in entries:
         if held - freed <= limit_bytes:
             break
-        file.unlink(missing_ok=True)
-        freed += stat.st_size
+        if entry != spared:
+            _delete(entry)
+            freed += size
     return freed
+
+
+def _entries(folders: Iterable[Path]) -> list[Path]:
+    return [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()]
+
+
+def _measured(entry: Path) -> tuple[float, int, Path] | None:
+    """(time of the last use, bytes, entry); None for what another process has just deleted."""
+    try:
+        stats = [file.stat() for file in ([*entry.iterdir()] if entry.is_dir() else [entry])]
+    except FileNotFoundError:
+        return None
+    return max((stat.st_mtime for stat in stats), default=0.0), sum(stat.st_size for stat in stats), entry
+
+
+def _delete(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -87,7 +125,7 @@ class PoseCache:
 
     @staticmethod
     def at(root: Path) -> PoseCache:
-        return PoseCache(root / "poses")
+        return PoseCache(root / POSES)
 
     def find(self, key: str) -> PoseSequence | None:
         """The stored poses, or None; an entry that cannot be read counts as absent and is removed."""
@@ -111,6 +149,211 @@ class PoseCache:
             os.close(handle)
             save_poses(poses, name)
             Path(name).replace(self.folder / f"{key}.npz")
-            bound(self.folder)
+            bound(self.folder, self.folder.with_name(RUNS))
         except OSError as error:
             log.warning("The poses could not be cached in %s: %s", self.folder, error)
+
+
+# ---- resumable runs ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Long runs that can be gone on with: a folder each, by the key of everything that decides the result.
+
+    every: so many steps are done before a state is written; the finished parts of a run always are.
+    """
+
+    folder: Path
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"A state is kept every so many steps, 1 or more; {self.every} was given.")
+
+    @staticmethod
+    def at(root: Path, every: int = 1) -> Runs:
+        return Runs(root / RUNS, every)
+
+    def run(self, *parts: object) -> Run:
+        """The run that these parts decide (see ``key_of``; the software's versions are added)."""
+        return Run(self.folder / key_of(_software(), *parts)[:32], self.every)
+
+
+@dataclass
+class Run:
+    """What is kept of one run: a ``Journal``, see ``video_core.progress``.
+
+    The manifest alone says what counts: it names the files of the last step and of the finished parts, with
+    their hashes. Every file is written aside and renamed, the manifest last; what a kill leaves behind is
+    named nowhere, and a file that is not what the manifest says counts as absent.
+    """
+
+    folder: Path
+    every: int = 1
+    _broken: bool = field(default=False, repr=False)
+
+    def part(self, number: int) -> Part:
+        """See ``Journal``."""
+        return Part(self, number)
+
+    def clean(self) -> None:
+        """The run's result is safe: nothing of it need be kept."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @cached_property
+    def _manifest(self) -> dict[str, dict[str, Any]]:
+        """Name of an entry -> its file, the file's hash, and what is to be known of it."""
+        try:
+            return dict(json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))["entries"])
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("The run kept in %s could not be read (%s); starting anew.", self.folder, error)
+            return {}
+
+    def read(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """An entry's tensors and what is known of them; None where it is missing or not whole."""
+        from safetensors.torch import load
+
+        entry = self._manifest.get(name)
+        if entry is None:
+            return None
+        try:
+            data = (self.folder / entry["file"]).read_bytes()
+        except OSError:
+            return None
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            log.warning("%s in %s is damaged and not used.", entry["file"], self.folder)
+            return None
+        # Copied, because memory of the allocator is aligned: some kernels round by the address.
+        return {key: value.clone() for key, value in load(data).items()}, entry
+
+    def write(self, name: str, tensors: Mapping[str, Tensor], *, without: str = "", **known: object) -> None:
+        """Keep tensors under a name in the place of what was kept there; drop the entry ``without``.
+
+        A disk that does not take them costs a warning, never the result.
+        """
+        from safetensors.torch import save
+
+        data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+        digest = hashlib.sha256(data).hexdigest()
+        file = f"{name}-{digest[:16]}.safetensors"
+        entries = {key: entry for key, entry in self._manifest.items() if key != without}
+        entries[name] = {"file": file, "sha256": digest, **known}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write_aside(self.folder / file, data)
+            _write_aside(self.folder / MANIFEST, json.dumps({"format": FORMAT, "entries": entries}).encode())
+            self._manifest.clear()
+            self._manifest.update(entries)
+            self._sweep()
+            root = self.folder.parent.parent
+            bound(root / POSES, root / RUNS, spared=self.folder)
+        except OSError as error:
+            if not self._broken:
+                log.warning("The run could not be kept in %s (%s); it goes on all the same.", self.folder, error)
+            self._broken = True
+
+    def _sweep(self) -> None:
+        """Delete what the manifest does not name: earlier states, and what a kill left."""
+        named = {MANIFEST, *(entry["file"] for entry in self._manifest.values())}
+        for file in self.folder.iterdir():
+            if file.name not in named:
+                file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is kept of one part of a run: a ``Progress``, see ``video_core.progress``."""
+
+    run: Run
+    number: int
+
+    def reached(self) -> Reached | None:
+        """See ``Progress``."""
+        from ..video_core.progress import Reached
+
+        found = self.run.read(STEP)
+        if found is None or found[1]["part"] != self.number:
+            return None
+        tensors, known = found
+        latents = tensors.pop(LATENTS)
+        log.info("Going on after step %d of part %d, kept in %s.", known["done"], self.number, self.run.folder)
+        return Reached(known["done"], latents, tensors)
+
+    def keep(self, reached: Reached) -> None:
+        """See ``Progress``."""
+        if reached.done % self.run.every == 0:
+            tensors = {LATENTS: reached.latents, **reached.memory}
+            self.run.write(STEP, tensors, part=self.number, done=reached.done)
+
+    def finished(self) -> Tensor | None:
+        """See ``Progress``."""
+        found = self.run.read(self._name)
+        return None if found is None else found[0][LATENTS]
+
+    def finish(self, latents: Tensor) -> None:
+        """See ``Progress``."""
+        self.run.write(self._name, {LATENTS: latents}, without=STEP)
+
+    @property
+    def _name(self) -> str:
+        return f"part{self.number:05}"
+
+
+STEP, LATENTS = "step", "latents"
+"""Name of the entry that is a state between two steps, and of the tensor that every entry has."""
+
+
+def fingerprint(*networks: nn.Module) -> str:
+    """64 hex digits of networks' weights: every tensor's name, shape, type and 64 values spread over it.
+
+    What changes a network (another file, a LoRA, another precision) changes these; billions of values need
+    not be read.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for network in networks:
+        for name, tensor in network.state_dict().items():
+            flat = tensor.detach().flatten()
+            chosen = torch.linspace(0, max(len(flat) - 1, 0), min(len(flat), 64)).long()
+            values = flat[chosen.to(flat.device)].double().cpu().numpy()
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def digest_of(*tensors: Tensor | None) -> str:
+    """64 hex digits of tensors' bytes, types and shapes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is None:
+            digest.update(b"none")
+            continue
+        whole = tensor.detach().cpu().contiguous()
+        digest.update(f"{whole.dtype} {tuple(whole.shape)}".encode())
+        digest.update(whole.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _software() -> list[str]:
+    """What computes: another version need not give the same bits, so it starts anew."""
+    import torch
+
+    return [torch.__version__, str(torch.get_num_threads())]
+
+
+def _write_aside(file: Path, data: bytes) -> None:
+    """A file that is whole or not there: written under another name, then renamed."""
+    handle, aside = tempfile.mkstemp(suffix=".part", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        Path(aside).replace(file)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..unianimate_core.pipeline import Models as UniAnimateModels
     from ..unianimate_core.pipeline import Settings as UniAnimateSettings
     from ..video_core.placement import Placed
+    from ..video_core.progress import Journal
     from ..video_core.samplers import OnStep
     from ..xdyna_core.face import FaceMaps
     from ..xdyna_core.pipeline import Settings as XDynaSettings
@@ -98,13 +99,16 @@ class UniAnimate:
         settings: UniAnimateSettings,
         placed: Placed,
         on_step: OnStep | None = None,
+        journal: Journal | None = None,
     ) -> Clip:
         """See ``Clip``."""
         from ..unianimate_core.pipeline import Inputs, animate
+        from ..video_core.progress import NOWHERE
 
         skeletons, own = unianimate_skeletons(prepared, how, settings.size)
         inputs = Inputs(prepared.reference, own, skeletons)
-        return Clip(skeletons, _as_bytes(animate(networks, inputs, settings, placed, on_step=on_step)))
+        followed = {"on_step": on_step, "journal": journal or NOWHERE}
+        return Clip(skeletons, _as_bytes(animate(networks, inputs, settings, placed, **followed)))
 
 
 @dataclass(frozen=True)
@@ -151,14 +155,17 @@ class XDyna:
         settings: XDynaSettings,
         placed: Placed,
         on_step: OnStep | None = None,
+        journal: Journal | None = None,
     ) -> Clip:
         """See ``Clip``."""
+        from ..video_core.progress import NOWHERE
         from ..xdyna_core.pipeline import Inputs, animate
 
         skeletons = xdyna_skeletons(prepared, how, settings.size)
         prompt, negative = (networks.features(text) for text in (self.prompt, self.negative))
         inputs = Inputs(prepared.reference, skeletons, face_maps(prepared, settings.size), prompt, negative)
-        return Clip(skeletons, _as_bytes(animate(networks.models, inputs, settings, placed, on_step=on_step)))
+        followed = {"on_step": on_step, "journal": journal or NOWHERE}
+        return Clip(skeletons, _as_bytes(animate(networks.models, inputs, settings, placed, **followed)))
 
 
 def face_maps(prepared: Prepared, size: Size) -> FaceMaps | None:

@@ -386,7 +386,7 @@ class ApplyPoseControl(io.ComfyNode):
     ) -> io.NodeOutput:
         control = pipeline.pose_control(
             _of_kind(controlnet, "pose"),
-            images.to_uint8(poses),
+            list(images.to_uint8(poses)),
             conditions.size,
             Span(strength, start_percent, end_percent),
             chosen(STRETCHES, stretch, "stretch"),

@@ -6,9 +6,9 @@ Pictures are uint8 RGB [H, W, 3]; sizes are (width, height) in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -102,15 +102,50 @@ def fit_pose(frame: np.ndarray, size: Size) -> np.ndarray:
     return _resized(frame, size, "area")
 
 
+class Pictures(Protocol):
+    """Pictures uint8 [F, H, W, c], of which a few are asked for at a time, as of an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, frames: list[int]) -> np.ndarray:
+        """uint8 [f, H, W, c]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """``Pictures`` uint8 RGB of ``size`` that are made anew whenever they are asked for.
+
+    pictures: by number; drawing or reading one must give the same each time. fit: brings it to the size.
+    """
+
+    pictures: Sequence[np.ndarray]
+    size: Size
+    fit: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.pictures), self.size[1], self.size[0], 3
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, frames: list[int]) -> np.ndarray:
+        return np.stack([self.fit(self.pictures[frame]) for frame in frames])
+
+
 @dataclass(frozen=True)
 class ControlImages:
     """The control clip of one ControlNet, kept as bytes and normalised where it is used.
 
-    frames:    uint8 [F, H, W, c], c = 3 (pose) or 6 (face: local, global).
+    frames:    uint8 [F, H, W, c], c = 3 (pose) or 6 (face: local, global); an array, or made when asked for.
     low, high: float32 [c], the values that become 0 and 1 (X-Dyna spec 6), on the scale 2 x / 255 - 1.
     """
 
-    frames: np.ndarray
+    frames: Pictures
     low: np.ndarray
     high: np.ndarray
 
@@ -141,8 +176,30 @@ def control_images(frames: Iterable[np.ndarray], size: Size, *, stretch: Stretch
     resized = [resize(frame, size, "lanczos") for frame in frames]
     if not resized:
         raise ValueError("The control clip has no frames; give a clip with at least one.")
-    clip = np.stack(resized)
-    darkest, brightest = (clip.min(), clip.max()) if stretch == "clip" else (np.uint8(0), np.uint8(255))
+    return _stretched(np.stack(resized), stretch)
+
+
+def drawn_images(
+    pictures: Sequence[np.ndarray],
+    size: Size,
+    fit: Callable[[np.ndarray], np.ndarray],
+    *,
+    stretch: Stretch = "clip",
+) -> ControlImages:
+    """``control_images`` of pictures brought to size by ``fit``, none of which is kept: for long clips.
+
+    Every picture is asked for once for the range of values, and again wherever it is used.
+    """
+    if not len(pictures):
+        raise ValueError("The control clip has no frames; give a clip with at least one.")
+    return _stretched(Fitted(pictures, size, lambda picture: resize(fit(picture), size, "lanczos")), stretch)
+
+
+def _stretched(clip: Pictures, stretch: Stretch) -> ControlImages:
+    darkest, brightest = np.uint8(0), np.uint8(255)
+    if stretch == "clip":
+        ends = [(picture.min(), picture.max()) for picture in (clip[[i]] for i in range(len(clip)))]
+        darkest, brightest = min(low for low, _ in ends), max(high for _, high in ends)
     low, high = (2 * (np.float32(value) / np.float32(255)) - 1 for value in (darkest, brightest))
     channels = clip.shape[-1]
     return ControlImages(clip, np.full(channels, low, np.float32), np.full(channels, high, np.float32))

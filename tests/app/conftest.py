@@ -84,16 +84,23 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_weights: di
     return tmp_path
 
 
-@pytest.fixture
-def lively(small_weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session")
+def lively_weights(small_weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Networks whose every part shows in the result: fresh ones have outputs and controls of zero."""
+    folder, weights = tmp_path_factory.mktemp("lively"), dict(small_weights)
     for name in ("UNIANIMATE", "XDYNA", "XDYNA_POSE", "XDYNA_FACE", "XDYNA_RESAMPLER"):
         file = open_checkpoint(small_weights[name])
         generator = torch.Generator().manual_seed(len(name))
         tensors = {key: _lively(value, generator) for key, value in file.items()}
-        monkeypatch.setattr(
-            checkpoints, name, save_checkpoint(tmp_path / f"{name}.safetensors", tensors, file.metadata)
-        )
+        weights[name] = save_checkpoint(folder / f"{name}.safetensors", tensors, file.metadata)
+    return weights
+
+
+@pytest.fixture
+def lively(lively_weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded weights are lively ones."""
+    for name, file in lively_weights.items():
+        monkeypatch.setattr(checkpoints, name, file)
 
 
 def _lively(value: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -91,12 +91,15 @@ def test_unianimates_skeletons_are_the_published_ones() -> None:
     frames, own = unianimate_skeletons(found, FIVE, SIZE)
     assert np.array_equal(frames, draw(found.aligned, UNIANIMATE))
     assert np.array_equal(own, draw(inputs.reference_pose(), UNIANIMATE)[0])
-    assert frames.shape[1:] == (768, 512, 3)
+    assert frames[0].shape == (768, 512, 3)
+    assert np.array_equal(frames[-1], frames[len(frames) - 1])
+    with pytest.raises(IndexError):
+        frames[len(frames)]
 
 
 def test_skeletons_can_be_drawn_at_the_videos_size() -> None:
     frames, own = unianimate_skeletons(prepared(), replace(FIVE, published_canvas=False), SIZE)
-    assert frames.shape[1:] == own.shape == (96, 64, 3)
+    assert frames[0].shape == own.shape == (96, 64, 3)
 
 
 @pytest.mark.parametrize("part", ["hands", "feet", "head"])

@@ -86,8 +86,8 @@ def test_the_bound_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
     for age, name in enumerate(("new", "middle", "old")):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    assert state.bound(tmp_path, 300) == 0
-    assert state.bound(tmp_path, 150) == 200
+    assert state.bound(tmp_path, limit_bytes=300) == 0
+    assert state.bound(tmp_path, limit_bytes=150) == 200
     assert [file.name for file in tmp_path.iterdir()] == ["new"]
 
 
@@ -97,5 +97,5 @@ def test_finding_counts_as_use(tmp_path: Path) -> None:
         cache.store(name, poses())
         os.utime(cache.folder / f"{name}.npz", (1000, 1000))
     cache.find("first")
-    state.bound(cache.folder, (cache.folder / "first.npz").stat().st_size)
+    state.bound(cache.folder, limit_bytes=(cache.folder / "first.npz").stat().st_size)
     assert [file.name for file in cache.folder.iterdir()] == ["first.npz"]
