@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from ..video_core.weights import common_dtype, load_exactly, open_checkpoint, read_config
+from ..video_core.weights import built, common_dtype, load_exactly, open_checkpoint, read_config
 from .config import UniAnimateConfig
 from .keys import RELEASE_FILE, network_tensors
 from .unet import UniAnimateUNet
@@ -24,7 +24,6 @@ def load_unet(
     """
     checkpoint = open_checkpoint(path)
     tensors = network_tensors(checkpoint)
-    with torch.device("meta"):
-        unet = UniAnimateUNet(read_config(checkpoint, UniAnimateConfig()))
+    unet = built(UniAnimateUNet, read_config(checkpoint, UniAnimateConfig()), checkpoint)
     load_exactly(unet, tensors, source=f"UniAnimate ({RELEASE_FILE})", dtype=dtype or common_dtype(tensors))
     return unet.eval().requires_grad_(False).to(device)

@@ -21,13 +21,16 @@ from torch import Tensor, nn
 from .images import resize
 from .weights import (
     Renamed,
+    built,
     common_dtype,
     find_folder,
     find_weights,
+    folder_config,
     load_exactly,
     open_checkpoint,
     read_config,
     read_folder_config,
+    source_of,
 )
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -281,8 +284,7 @@ def text_from_tensors(
     tensors: Mapping[str, Tensor], config: TextConfig, dtype: torch.dtype | None = None
 ) -> ClipText:
     """A text tower of that architecture with these tensors, whichever of the known namings they have."""
-    with torch.device("meta"):
-        clip = ClipText(config)
+    clip = built(ClipText, config, tensors)
     part = _part(tensors, TEXT_PREFIXES, NOT_THE_TEXT_TOWER)
     table = _table(clip.network, part, "text_model.", AROUND_TEXT)
     return _loaded(clip, Renamed(tensors, table), "a CLIP text tower", dtype)
@@ -292,8 +294,7 @@ def vision_from_tensors(
     tensors: Mapping[str, Tensor], config: VisionConfig, dtype: torch.dtype | None = None
 ) -> ClipVision:
     """An image tower of that architecture with these tensors, whichever of the known namings they have."""
-    with torch.device("meta"):
-        clip = ClipVision(config)
+    clip = built(ClipVision, config, tensors)
     part = _part(tensors, VISION_PREFIXES, NOT_THE_VISION_TOWER)
     table = _table(clip.network, part, "vision_model.", AROUND_VISION)
     return _loaded(clip, Renamed(tensors, table), "the CLIP ViT-H-14 image tower", dtype)
@@ -310,11 +311,12 @@ def _open(path: str | os.PathLike[str], part: str) -> tuple[Mapping[str, Tensor]
 
 def _config(tensors: Mapping[str, Tensor], stored: dict[str, Any], default: Config, key: str) -> Config:
     """The architecture: of the file's metadata, else of the folder's config.json, else ``default``."""
-    stored = stored.get(key, stored)
+    inner = stored.get(key)
+    stored = inner if isinstance(inner, dict) else stored
     known = {f.name for f in fields(default)} & stored.keys()
-    return read_config(
-        tensors, type(default)(**asdict(default) | {k: stored[k] for k in known}), key, "config"
-    )
+    folder = Path(source_of(tensors)).parent
+    default = folder_config(folder, default, {name: stored[name] for name in known})
+    return read_config(tensors, default, key, "config")
 
 
 def _is_open_clip(tensors: Mapping[str, Tensor]) -> bool:

@@ -23,9 +23,12 @@ import numpy as np
 
 from .images import (
     PICTURE_SUFFIXES,
+    PIXEL_LIMIT,
     VideoError,
     check_size,
+    is_folder,
     one_line,
+    opened_file,
     opened_picture,
     read_picture,
     resize,
@@ -127,9 +130,9 @@ def open_video(
         content = file.getvalue()
         return _opened("the video", lambda: BytesIO(content), start, duration)
     path = Path(file)
-    if path.is_dir():
+    if is_folder(path):
         return Folder(path, skip)
-    return _opened(str(path), lambda: _open_file(path), start, duration)
+    return _opened(str(path), lambda: opened_file(path), start, duration)
 
 
 def open_frames(file: str | os.PathLike[str] | BytesIO) -> Iterator[np.ndarray]:
@@ -143,18 +146,11 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
 
 
-def _open_file(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise VideoError(f"{path} cannot be opened: {error.strerror or error}.") from error
-
-
 def _opened(name: str, opener: Callable[[], BinaryIO], start: float, duration: float) -> VideoSource:
     with opener() as file:
         head = file.read(64)
     if not head:
-        raise VideoError(f"{name} is empty.")
+        raise VideoError(f"{name} is empty; choose another file.")
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(PLAYLISTS):
         raise VideoError(f"{name} is a playlist that names other files; give the video itself.")
     if head.startswith(PICTURE_MAGIC) or head[8:12] in (b"WEBP", b"avif", b"avis"):
@@ -359,6 +355,8 @@ class Container(VideoSource):
         with self._container() as container:
             stream = self._stream(container)
             stream.thread_type = "AUTO"
+            # What a header claims was looked at; a later frame may claim something else.
+            stream.codec_context.options = {"max_pixels": str(PIXEL_LIMIT)}
             if self._start:
                 container.seek(int((self._origin + self._start) / stream.time_base), stream=stream)
             try:

@@ -31,6 +31,10 @@ PICTURE_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "MPO")
 """Pillow's names of the formats that are read; others start programs (EPS) or are hardly tested."""
 
 
+ORIENTATION = 0x112
+"""The EXIF tag that says how a picture was held."""
+
+
 class VideoError(ValueError):
     """A picture or video that cannot be read or written; a sentence with the file and the reason."""
 
@@ -43,11 +47,8 @@ def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
     Raises VideoError with a sentence.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file, opened_picture(file, str(path)) as picture:
-            return upright(picture, str(path))  # type: ignore[return-value]  # there is a first frame
-    except OSError as error:
-        raise VideoError(f"{path} cannot be opened: {error.strerror or error}.") from error
+    with opened_file(path) as file, opened_picture(file, str(path)) as picture:
+        return upright(picture, str(path))  # type: ignore[return-value]  # there is a first frame
 
 
 @contextmanager
@@ -83,7 +84,8 @@ def upright(picture: Image, name: str, frame: int = 0) -> np.ndarray | None:
     except Exception as error:
         raise VideoError(f"{name} is damaged at frame {frame}: {one_line(error)}.") from error
     try:
-        return as_rgb(ImageOps.exif_transpose(picture))
+        turned = picture.getexif().get(ORIENTATION, 1) != 1
+        return as_rgb(ImageOps.exif_transpose(picture) if turned else picture)
     except Exception as error:
         raise VideoError(f"{name} cannot be read as a picture: {one_line(error)}.") from error
 
@@ -97,7 +99,7 @@ def as_rgb(picture: Image) -> np.ndarray:
         return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if picture.mode == "RGBA":
         return np.ascontiguousarray(np.asarray(picture)[..., :3])
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def check_size(size: Size, name: str) -> None:
@@ -140,6 +142,27 @@ def to_bytes(frames: Tensor) -> Iterator[np.ndarray]:
     """
     for frame in frames:
         yield (frame.detach().float().clamp(0, 1) * 255).to("cpu", torch.uint8).numpy()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False for names that the system refuses (too long, a zero in them)."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def opened_file(path: Path) -> BinaryIO:
+    """The file, open for reading; VideoError where it is no regular file (a pipe would be waited for for ever)."""
+    try:
+        if path.exists() and not path.is_file():
+            raise VideoError(f"{path} is no file that can be read; choose a video or a picture.")
+        return path.open("rb")
+    # ValueError: a name with a zero in it.
+    except (OSError, ValueError) as error:
+        if isinstance(error, VideoError):
+            raise
+        raise VideoError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def one_line(reason: object) -> str:

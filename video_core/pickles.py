@@ -141,7 +141,10 @@ def _imports(path: Path, zipped: bool) -> set[str]:
             return imported_names(io.BytesIO(_structure(path)), pickles=1)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             return imported_names(mapped, pickles=LEGACY_PICKLES)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, KeyError, IndexError) as error:
+    except (PickleRefused, OSError, MemoryError):
+        raise
+    # zipfile and pickletools report damage in many ways: BadZipFile, RuntimeError (encrypted), struct.error, ...
+    except Exception as error:
         raise PickleRefused(f"it is damaged or no torch checkpoint ({_first_line(error)})") from error
 
 

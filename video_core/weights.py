@@ -13,17 +13,30 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .families import family_of
+from .images import one_line
 from .pickles import ZIP_MAGIC, PickleRefused, read_pickle, tensors_in
 
 Config = TypeVar("Config")
+Module = TypeVar("Module", bound=nn.Module)
 
-HEADER_LIMIT = 100_000_000
-"""Bytes of a safetensors header, the format's own limit."""
+HEADER_LIMIT = 1 << 23
+"""Bytes of a safetensors header: names and shapes take 200 kB in the largest of the published files, and every
+byte of a dishonest one costs twenty of memory. The format's own limit is 100 MB."""
+
+LARGEST_NUMBER = 1 << 17
+"""Of an architecture that a file describes: widths, tokens, layers."""
+MOST_LEVELS = 16
+"""Entries of a list in such an architecture."""
+MOST_PARAMETERS = 20_000
+"""Tensors of a network; the largest published one has 1544."""
 
 LISTED = 6
 """Names of each kind that an error lists before it only counts."""
+NAME_SHOWN = 120
+"""Characters of a tensor's name in an error."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -161,13 +174,56 @@ def read_config(tensors: Mapping[str, Tensor], default: Config, *keys: str) -> C
     if key is None:
         return default
     try:
-        stored = json.loads(metadata[key])
-        return dataclasses.replace(default, **{name: _frozen(value) for name, value in stored.items()})
+        return fitted(default, json.loads(metadata[key]))
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{source_of(tensors)} describes its architecture in metadata '{key}', but not as a "
-            f"{type(default).__name__} ({error})."
+            f"{type(default).__name__} ({one_line(error)})."
         ) from error
+
+
+def fitted(default: Config, stored: Mapping[str, Any]) -> Config:
+    """``default``, a frozen dataclass, with fields from a file's JSON, each of its default's type and no giant.
+
+    Raises ValueError or TypeError for other fields and values.
+    """
+    if not isinstance(stored, dict):
+        raise TypeError(f"it is a {type(stored).__name__}, not an object")
+    known = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+    unknown = sorted(stored.keys() - known.keys())
+    if unknown:
+        raise ValueError(f"{unknown[0][:40]!r} is none of its fields")
+    changed = {name: _frozen(value) for name, value in stored.items()}
+    for name, value in changed.items():
+        if not _is_like(value, known[name]):
+            raise ValueError(f"{name} cannot be {str(stored[name])[:40]}")
+    return dataclasses.replace(default, **changed)
+
+
+def built(network: Callable[[Config], Module], config: Config, tensors: Mapping[str, Tensor]) -> Module:
+    """``network(config)`` on the meta device; CheckpointError where nothing sensible can be built of it.
+
+    tensors: the file that described the architecture, for the error.
+    """
+    count = 0
+
+    def counted(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_PARAMETERS:
+            raise ValueError(f"it has more than {MOST_PARAMETERS} tensors")
+
+    hook = register_module_parameter_registration_hook(counted)
+    try:
+        with torch.device("meta"):
+            return network(config)
+    # Sizes that do not fit each other come up as whatever the layers raise: ZeroDivisionError, RuntimeError, ...
+    except Exception as error:
+        raise CheckpointError(
+            f"{source_of(tensors)} describes a network that cannot be built ({one_line(error)}); choose another file."
+        ) from error
+    finally:
+        hook.remove()
 
 
 def find_folder(path: Path, *parts: str) -> Path:
@@ -190,6 +246,14 @@ def read_folder_config(folder: Path) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise CheckpointError(f"{file} should hold a JSON object and holds something else.")
     return stored
+
+
+def folder_config(folder: Path, default: Config, stored: Mapping[str, Any]) -> Config:
+    """``fitted`` for entries of a model folder's config.json, with its errors."""
+    try:
+        return fitted(default, stored)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} describes no {type(default).__name__} ({error}).") from error
 
 
 def find_weights(folder: Path, *stems: str) -> Path:
@@ -290,8 +354,8 @@ def source_of(tensors: Mapping[str, Tensor]) -> str:
 def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         stat = path.stat()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be opened: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero in the name
+        raise CheckpointError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
@@ -299,6 +363,8 @@ def _open(path: Path) -> _Opened:
     try:
         if path.is_dir():
             raise CheckpointError(f"{path} is a folder; choose the checkpoint file inside it.")
+        if not path.is_file():
+            raise CheckpointError(f"{path} is no file that can be read; choose a checkpoint.")
         with path.open("rb") as file:
             head = file.read(64)
         _refuse_strangers(path, head)
@@ -386,13 +452,28 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value from a file can take a field's place, judged by what the field holds by default."""
+    if isinstance(value, tuple):
+        kind = default[0] if default else 0.0
+        fits = isinstance(default, tuple | None) and 0 < len(value) <= MOST_LEVELS
+        return fits and all(not isinstance(item, tuple) and _is_like(item, kind) for item in value)
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, int):
+        return isinstance(value, int) and 0 <= value <= LARGEST_NUMBER
+    if isinstance(default, float):
+        return isinstance(value, int | float) and abs(value) <= LARGEST_NUMBER
+    return value is None if default is None else isinstance(value, type(default))
+
+
 def _check_names_and_shapes(
     expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str
 ) -> None:
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
     misshaped = [
-        f"{name} is {list(tensors[name].shape)} and should be {list(place.shape)}"
+        f"{name[:NAME_SHOWN]} is {list(tensors[name].shape)} and should be {list(place.shape)}"
         for name, place in expected.items()
         if name in tensors and tensors[name].shape != place.shape
     ]
@@ -410,7 +491,8 @@ def _check_names_and_shapes(
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:LISTED]) + (f", and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    shown = ", ".join(name[:NAME_SHOWN] for name in names[:LISTED])
+    return shown + (f", and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def _owned(name: str, value: Tensor, place: Tensor, dtype: torch.dtype | None, given: str) -> Tensor:

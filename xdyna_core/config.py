@@ -29,6 +29,9 @@ FIXED_OPTIONS: Mapping[str, tuple[Any, ...]] = {
 }
 """Published options with one supported value each: the release has no other (X-Dyna spec 2.1, 3, 5)."""
 
+LONGEST_TABLE = 1024
+"""Positions of the motion modules: their tables are computed where no file holds them."""
+
 
 @dataclass(frozen=True)
 class XDynaConfig:
@@ -62,6 +65,8 @@ class XDynaConfig:
                 f"attention_levels names {len(self.attention_levels)} levels, "
                 f"block_out_channels {len(self.block_out_channels)}; give both the same length."
             )
+        if self.motion_max_frames > LONGEST_TABLE:
+            raise ValueError(f"motion_max_frames is at most {LONGEST_TABLE}; got {self.motion_max_frames}.")
 
     @classmethod
     def from_release(cls, config: Mapping[str, Any]) -> XDynaConfig:

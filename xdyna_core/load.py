@@ -19,10 +19,12 @@ from torch import Tensor
 
 from ..video_core.families import family_of
 from ..video_core.weights import (
+    NAME_SHOWN,
     Checkpoint,
     CheckpointError,
     Renamed,
     Tensors,
+    built,
     common_dtype,
     find_weights,
     load_exactly,
@@ -100,8 +102,7 @@ def load_unet(paths: Sequence[StrPath], dtype: torch.dtype | None = None) -> XDy
         raise CheckpointError("No file was given for the X-Dyna UNet; give its checkpoint, or its parts.")
     files = [open_checkpoint(weights_file(path, "unet")) for path in paths]
     config = _unet_config(files)
-    with torch.device("meta"):
-        net = XDynaUNet(config)
+    net = built(XDynaUNet, config, Overlay(*files))
     expected = net.state_dict()
     given = Overlay(*(_unet_part(file, config, expected) for file in files))
     whole = _complete(given, expected)
@@ -122,8 +123,7 @@ def load_controlnet(path: StrPath, channels: int = 3, dtype: torch.dtype | None 
     part = Renamed(file, _controlnet_names(names, config))
     _refuse_other_families(part, config)
     _refuse_other_channels(part, channels, wanted)
-    with torch.device("meta"):
-        net = ControlNet(config)
+    net = built(ControlNet, config, file)
     load_exactly(net.net, part, source=wanted, dtype=dtype or common_dtype(part))
     return net.eval().requires_grad_(False)
 
@@ -136,8 +136,7 @@ def load_resampler(path: StrPath, dtype: torch.dtype | None = None) -> Resampler
     file = open_checkpoint(weights_file(path))
     names = _cleaned_names(file)
     _refuse_strangers(file, names, keys.IMAGE_PROMPTS, IP_ADAPTER_PLUS)
-    with torch.device("meta"):
-        net = Resampler(read_config(file, ResamplerConfig()))
+    net = built(Resampler, read_config(file, ResamplerConfig()), file)
     part = Renamed(file, _inside(names, "image_proj.") or names)
     load_exactly(net, part, source=IP_ADAPTER_PLUS, dtype=dtype or common_dtype(part))
     return net.eval().requires_grad_(False)
@@ -318,4 +317,4 @@ def _refuse_other_families(part: Renamed, config: XDynaConfig | ControlNetConfig
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+    return ", ".join(name[:NAME_SHOWN] for name in names[:LISTED]) + (", ..." if len(names) > LISTED else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -447,3 +448,14 @@ def test_odd_sizes_are_read_as_they_are() -> None:
 
 def test_fractional_rates_are_exact() -> None:
     assert open_video(io.BytesIO(encoded(clip(5), fps=Fraction(24000, 1001)))).fps == Fraction(24000, 1001)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    assert "no file that can be read" in refused(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".mp4", "a\0b.mp4"])
+def test_names_that_no_system_takes_are_one_sentence(tmp_path: Path, name: str) -> None:
+    assert "cannot be opened" in refused(tmp_path / name)

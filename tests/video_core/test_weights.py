@@ -27,6 +27,8 @@ from xdyna_unianimate.video_core.pickles import INERT_NAMES, TENSOR_NAMES
 from xdyna_unianimate.video_core.weights import (
     CheckpointError,
     Renamed,
+    built,
+    fitted,
     load_exactly,
     open_checkpoint,
     read_config,
@@ -525,3 +527,59 @@ def test_the_two_locks_share_no_table() -> None:
     """Our own table is narrower than torch's: no class that allocates by a number, no set, no device."""
     allocates_or_looks_up = {"builtins bytearray", "torch FloatTensor", "torch device", "builtins set"}
     assert not allocates_or_looks_up & (TENSOR_NAMES | INERT_NAMES)
+
+
+# ---- architectures that files describe -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Little:
+    width: int = 8
+    layers: int = 2
+    factor: float = 0.5
+    widths: tuple[int, ...] = (4, 8)
+    mean: tuple[float, ...] | None = None
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"width": "8"}, {"width": -1}, {"width": 10**9}, {"width": True}, {"width": 8.0}, {"width": None},
+        {"width": [8]},
+        {"factor": "x"}, {"factor": 1e300}, {"factor": float("nan")}, {"widths": 8}, {"widths": []}, {"widths": [[4]]},
+        {"widths": [4] * 1000}, {"widths": ["4"]}, {"mean": "x"}, {"mean": [None]}, {"other": 1}, [1], "x", None,
+    ],
+)  # fmt: skip
+def test_an_architecture_of_other_types_or_giants_is_refused(stored: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        fitted(Little(), stored)
+
+
+def test_an_architecture_that_fits_is_taken() -> None:
+    stored = {"width": 16, "factor": 1, "widths": [4, 8, 16], "mean": [0.5, -0.5]}
+    assert fitted(Little(), stored) == Little(16, 2, 1, (4, 8, 16), (0.5, -0.5))
+    assert fitted(Little(), {"mean": None}) == Little()
+
+
+@pytest.mark.parametrize("layers", [0, 30_000])
+def test_a_network_that_cannot_be_built_is_one_sentence(layers: int) -> None:
+    def network(config: Little) -> nn.Module:
+        return nn.Sequential(*[nn.Linear(config.width // config.layers, 1) for _ in range(config.layers or 1)])
+
+    with pytest.raises(CheckpointError, match="a network that cannot be built") as caught:
+        built(network, Little(layers=layers), {})
+    assert "\n" not in str(caught.value)
+    assert built(network, Little(), {})[0].weight.is_meta
+
+
+def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
+    content = bytearray(zipped(tmp_path / "a.pth", b"\x80\x02}.").read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "a.pth").write_bytes(content)
+    assert "damaged or no torch checkpoint" in refused(tmp_path / "a.pth")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pth")
+    assert "no file that can be read" in refused(tmp_path / "a.pth")

@@ -1,0 +1,390 @@
+"""Hostile checkpoints, made by a script: lies in headers, code in pickles, bombs, wrong numbers, wrong models."""
+
+from __future__ import annotations
+
+import collections
+import io
+import json
+import pickle
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xdyna_unianimate
+from safetensors.torch import save
+
+OPENS = "opens"
+"""Tag of files that are whole and harmless, and wrong for a loader by their names, shapes or numbers."""
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A case. tag: OPENS, or empty for what must be refused by whoever opens it."""
+
+    name: str
+    path: Path
+    tag: str = ""
+
+
+class Zoo:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cases: list[Hostile] = []
+
+    def file(self, name: str, file: str, content: bytes, tag: str = "") -> Path:
+        place = self.folder / f"{len(self.cases):04d}"
+        place.mkdir()
+        (place / file).write_bytes(content)
+        self.cases.append(Hostile(name, place / file, tag))
+        return place / file
+
+
+def zoo(folder: Path, canary: Path, cuts: int) -> list[Hostile]:
+    """All cases; whatever runs code leaves the canary."""
+    made = Zoo(folder)
+    add_headers(made)
+    add_code(made, canary)
+    add_pickles(made)
+    add_archives(made)
+    add_strangers(made)
+    add_numbers(made)
+    add_architectures(made)
+    for kind, content in {"a.safetensors": tiny(), "zip.pth": saved(STATE), "old.pth": saved(STATE, False)}.items():
+        for at in np.unique(np.r_[1, np.linspace(2, len(content) - 2, cuts - 2).astype(int), len(content) - 1]):
+            made.file(f"{kind} cut at {at}", kind, content[:at])
+    return made.cases
+
+
+# ---- safetensors ---------------------------------------------------------------------------------------
+
+STATE = {"a.weight": torch.arange(64.0).reshape(8, 8), "b.weight": torch.ones(4)}
+
+
+def tiny() -> bytes:
+    return save(STATE)
+
+
+def raw(header: object, data: bytes = b"\0" * 32, length: int | None = None) -> bytes:
+    """A safetensors file of that header (an object, or its bytes), whatever it claims."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def entry(start: object = 0, end: object = 32, shape: object = (8,), dtype: object = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape if isinstance(shape, str) else list(shape), "data_offsets": [start, end]}
+
+
+def add_headers(made: Zoo) -> None:
+    good = json.dumps({"a": entry()}).encode()
+    for length in (0, 1, 2, 8, len(good) - 1, len(good) + 33, 10**8, 10**8 + 1, 2**31, 2**40, 2**63 - 1, 2**64 - 1):
+        made.file(f"a header of {length} bytes", "a.safetensors", raw(good, length=length))
+    headers: dict[str, object] = {
+        "overlapping offsets": {"a": entry(0, 32), "b": entry(16, 32, [4])},
+        "the same bytes twice": {"a": entry(), "b": entry()},
+        "offsets outside": {"a": entry(0, 3200, [800])},
+        "offsets that begin outside": {"a": entry(10**9, 10**9 + 32)},
+        "offsets backwards": {"a": entry(32, 0)},
+        "negative offsets": {"a": entry(-32, 0)},
+        "a hole": {"a": entry(0, 8, [2]), "b": entry(24, 32, [2])},
+        "bytes left over": {"a": entry(0, 16, [4])},
+        "offsets as text": {"a": entry("0", "32")},
+        "offsets as fractions": {"a": entry(0.5, 32.5)},
+        "offsets beyond 64 bits": {"a": entry(0, 10**30)},
+        "three offsets": {"a": {**entry(), "data_offsets": [0, 16, 32]}},
+        "no offsets": {"a": {"dtype": "F32", "shape": [8]}},
+        "a shape that is too large": {"a": entry(shape=[9])},
+        "a shape that overflows": {"a": entry(shape=[2**32, 2**32])},
+        "a shape that overflows to the right size": {"a": entry(shape=[2**61, 8, 8, 8, 8 * 1024, 2**40])},
+        "a negative shape": {"a": entry(shape=[-8])},
+        "a shape of text": {"a": entry(shape="8")},
+        "a shape of fractions": {"a": entry(shape=[8.0])},
+        "10,000 dimensions": {"a": entry(shape=[8] + [1] * 10_000)},
+        "an unknown dtype": {"a": entry(dtype="F33")},
+        "a dtype of number": {"a": entry(dtype=32)},
+        "the wrong dtype": {"a": entry(dtype="F64")},
+        "an entry that is a list": {"a": [0, 32]},
+        "an entry that is nothing": {"a": None},
+        "a header that is a list": [1, 2],
+        "a header that is empty": {},
+        "metadata of numbers": {"__metadata__": {"a": 1}, "a": entry()},
+        "metadata that is a list": {"__metadata__": [1], "a": entry()},
+    }
+    for name, header in headers.items():
+        made.file(name, "a.safetensors", raw(header))
+    one = json.dumps(entry())
+    texts = {
+        "a name twice": f'{{"a": {one}, "a": {one}}}',
+        "a name thrice, escaped": f'{{"a": {one}, "\\u0061": {one}}}',
+        "metadata twice": f'{{"__metadata__": {{}}, "__metadata__": {{"config": "x"}}, "a": {one}}}',
+        "a field twice": '{"a": {"dtype": "F32", "dtype": "I32", "shape": [8], "data_offsets": [0, 32]}}',
+        "no JSON": "{" + "x" * 30 + "}",
+        "a header cut short": good.decode()[:-3],
+        "JSON and more": good.decode() + "}}",
+        "nested lists": '{"a": ' + "[" * 50_000,
+        "nested dicts": '{"a":' * 50_000,
+        "NaN in a shape": '{"a": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 32]}}',
+        "half a letter": '{"\ud800": 1}',
+    }
+    for name, text in texts.items():
+        made.file(name, "a.safetensors", raw(text.encode(errors="surrogatepass")))
+    for times in (450_000, 1_500_000):
+        many = ",".join(f'"{number}":{{}}' for number in range(times))
+        made.file(f"a header of {times} entries", "a.safetensors", raw(f"{{{many}}}".encode()))
+    for name in ("../../x", "/etc/x", "", "a\0b", "a" * 100_000, "__metadata__x", "имя"):
+        made.file(f"a tensor named {name[:12]!r}", "a.safetensors", raw({name: entry()}), OPENS)
+
+
+# ---- pickles -------------------------------------------------------------------------------------------
+
+
+class Calls:
+    """Pickles into a call of ``function(*arguments)``, then into what is done with its result."""
+
+    def __init__(self, function: Callable, *arguments: object, then: tuple = ()) -> None:
+        self.call = function, arguments, *then
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def saved(content: object, zipped: bool = True) -> bytes:
+    stream = io.BytesIO()
+    torch.save(content, stream, _use_new_zipfile_serialization=zipped)
+    return stream.getvalue()
+
+
+def zipped(pickled: bytes, compression: int = zipfile.ZIP_STORED, **more: bytes) -> bytes:
+    """A zip archive as torch writes it, around any pickle."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        for name, data in ({"version": b"3\n", "byteorder": b"little"} | more).items():
+            archive.writestr(f"archive/{name}", data)
+    return stream.getvalue()
+
+
+def imported(name: str, *arguments: object) -> bytes:
+    """A pickle of protocol 2 that calls ``module name`` with the arguments; nothing is imported here."""
+    packed = pickle.dumps(tuple(arguments), 2)[2:-1]
+    return b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\n" + packed + b"R."
+
+
+def add_code(made: Zoo, canary: Path) -> None:
+    touch, write = f"touch {canary}", f"open({str(canary)!r}, 'w')"
+    names = {
+        "os.system": imported("os system", touch),
+        "posix.system": imported("posix system", touch),
+        "nt.system": imported("nt system", touch),
+        "os.popen": imported("os popen", touch),
+        "os.execv": imported("os execv", "/bin/touch", ["touch", str(canary)]),
+        "os.posix_spawn": imported("os posix_spawn", "/bin/touch", ["touch", str(canary)], {}),
+        "subprocess.Popen": imported("subprocess Popen", ["touch", str(canary)]),
+        "subprocess.check_output": imported("subprocess check_output", ["touch", str(canary)]),
+        "eval": imported("builtins eval", write),
+        "exec": imported("builtins exec", write),
+        "Python 2's eval": imported("__builtin__ eval", write),
+        "compile": imported("builtins compile", write, "a", "exec"),
+        "__import__": imported("builtins __import__", "antigravity"),
+        "open": imported("builtins open", str(canary), "w"),
+        "input": imported("builtins input", "?"),
+        "breakpoint": imported("builtins breakpoint"),
+        "getattr": imported("builtins getattr", "a", "join"),
+        "runpy": imported("runpy run_path", str(canary)),
+        "importlib": imported("importlib import_module", "antigravity"),
+        "pty": imported("pty spawn", touch),
+        "socket": imported("socket create_connection", ("127.0.0.1", 9)),
+        "urllib": imported("urllib.request urlopen", "http://127.0.0.1:9/"),
+        "webbrowser": imported("webbrowser open", "http://127.0.0.1:9/"),
+        "shutil": imported("shutil copyfile", "/etc/passwd", str(canary)),
+        "pathlib": imported("pathlib Path", "/"),
+        "ctypes": imported("ctypes CDLL", "libc.so.6"),
+        "code": imported("types CodeType"),
+        "marshal": imported("marshal loads", b"\0"),
+        "pickle in a pickle": imported("pickle loads", pickle.dumps(Calls(open, str(canary), "w"))),
+        "torch.load": imported("torch load", str(canary)),
+        "torch.hub": imported("torch.hub load", "a/b", "c"),
+        "torch's pickle in a storage": imported("torch.storage _load_from_bytes", b"\x80\x02."),
+        "torch.jit": imported("torch.jit load", str(canary)),
+        "torch.ops": imported("torch.ops load_library", str(canary)),
+        "torch.cpp_extension": imported("torch.utils.cpp_extension load_inline", "a", ""),
+        "numpy.load": imported("numpy load", str(canary)),
+        "numpy's loader": imported("numpy.testing._private.utils runstring", write, {}),
+        "operator": imported("operator methodcaller", "system", touch),
+        "functools": imported("functools partial", len),
+        "copyreg": imported("copyreg _reconstructor", object, object, None),
+        "a bytearray bomb": imported("builtins bytearray", 10**12),
+        "a tensor bomb": imported("torch FloatTensor", 10**11),
+        "zeros": imported("torch zeros", 10**11),
+        "a range": imported("builtins range", 10**12),
+        "a dotted name": imported("torch._utils _rebuild_tensor_v2.__globals__"),
+        "a module's module": imported("torch serialization.os.system", touch),
+        "a lightning callback that is no callback": imported("pytorch_lightning.callbacks Timer"),
+        "an empty name": imported(" ", touch),
+    }
+    for name, pickled in names.items():
+        made.file(f"{name}, zip", "a.pth", zipped(pickled))
+        made.file(f"{name}, bare", "a.pt", pickled)
+    chain = Calls(getattr, Calls(__import__, "os"), "system")
+    rich = {
+        "builtins.getattr chain": chain,
+        "eval beside weights": Calls(eval, write),
+        "state set on a call": Calls(dict, then=({"a": 1},)),
+        "a call among items": Calls(collections.OrderedDict, then=(None, None, iter([("a", Calls(eval, write))]))),
+        "list items": Calls(list, then=(None, iter([Calls(eval, write)]))),
+        "a counter": collections.Counter("abc"),
+        "a named tuple's class": collections.namedtuple,
+        "a path": Path("a"),
+    }
+    for name, value in rich.items():
+        for is_zip in (True, False):
+            content = saved({"state_dict": STATE, "x": value}, is_zip)
+            made.file(f"{name}, {'zip' if is_zip else 'old'}", "a.ckpt", content)
+    for protocol in range(6):
+        bare = pickle.dumps(Calls(eval, write), protocol)
+        made.file(f"protocol {protocol}", "a.bin", bare)
+        made.file(f"protocol {protocol}, zip", "a.bin", zipped(bare))
+
+
+def add_pickles(made: Zoo) -> None:
+    head, storage = b"\x80\x02", b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
+    odd = {
+        "a persistent id of text": head + b"X\x05\0\0\0othrsQ.",
+        "a persistent id of protocol 0": b"\x80\x00Pid\n.",
+        "a storage that is not there": head + storage + b"7X\x03\0\0\0cpuK\x08tQ.",
+        "a storage of a device": head + storage + b"0X\x03\0\0\0abcK\x08tQ.",
+        "an object by INST": b"\x80\x02(S'true'\nios\nsystem\n.",
+        "an object by OBJ": b"\x80\x02(cos\nsystem\nS'true'\no.",
+        "a stack's global": b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.",
+        "an extension": b"\x80\x02\x82\x01.",
+        "a frame of 2^60": b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b".",
+        "text of 2^60": b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b".",
+        "bytes of 2^31": b"\x80\x03B" + struct.pack("<I", 2**31 - 1) + b".",
+        "a number of 2^31 digits": b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b".",
+        "nothing on the stack": head + b"0.",
+        "marks without end": head + b"(" * 100_000 + b".",
+        "tuples in each other": head + b")" + b"\x85" * 100_000 + b".",
+        "dicts without end": head + b"}" * (1 << 21) + b".",
+        "a memo that is not there": head + b"h\x07.",
+        "a memo of 2^32": head + b"}r\xff\xff\xff\xff.",
+        "a list": pickle.dumps([1, 2], 2),
+        "a number": pickle.dumps(7, 2),
+        "no tensors": pickle.dumps({"a": 1}, 2),
+        "no end": head + b"}",
+        "protocol 9": b"\x80\x09}.",
+    }
+    for name, pickled in odd.items():
+        made.file(f"{name}, zip", "a.pth", zipped(pickled))
+        made.file(f"{name}, bare", "a.pt", pickled)
+    inside: dict = {"a": torch.ones(2)}
+    inside["itself"] = inside
+    made.file("a dict in itself", "a.pth", saved(inside), OPENS)
+    made.file("names of numbers", "a.pth", saved({1: torch.ones(2), (2,): torch.ones(2), None: torch.ones(1)}), OPENS)
+    made.file("an expanded tensor", "a.pth", saved({"a": torch.ones(1).expand(10**9)}))
+    made.file("a sparse tensor", "a.pth", saved({"a": torch.eye(3).to_sparse()}))
+    made.file("a quantised tensor", "a.pth", saved({"a": torch.quantize_per_tensor(torch.ones(3), 1, 0, torch.qint8)}))
+    whole = saved(STATE)
+    made.file("storages that lie", "a.pth", whole.replace(b"K@tq", b"M\xff\xfft"[:4], 1))
+    old = saved(STATE, False).replace(struct.pack("<q", 64), struct.pack("<q", 2**40))
+    made.file("old storages that lie", "a.pth", old)
+
+
+def add_archives(made: Zoo) -> None:
+    whole = saved(STATE)
+    made.file("a zip bomb", "a.pth", zipped(b"\0" * 100_000_000, zipfile.ZIP_DEFLATED))
+    bomb = zipped(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED, **{"data/0": b"\0" * 100_000_000})
+    made.file("a bomb of data", "a.pth", bomb)
+    made.file("a zip in a zip", "a.pth", zipped(whole))
+    made.file("two lists of tensors", "a.pth", zipped(pickle.dumps({}, 2), **{"b/data.pkl": pickle.dumps({}, 2)}))
+    made.file("names that lead out", "a.pth", zipped(pickle.dumps({}, 2), **{"../../x": b"a", "/etc/x": b"b"}))
+    made.file("a script", "a.pt", zipped(pickle.dumps({}, 2), **{"constants.pkl": b"\x80\x02).", "code/a.py": b"1"}))
+    made.file("60,000 entries", "a.pth", zipped(pickle.dumps({}, 2), **{f"data/{n}": b"" for n in range(60_000)}))
+    pictures = io.BytesIO()
+    with zipfile.ZipFile(pictures, "w") as archive:
+        archive.writestr("a.txt", "hello")
+    made.file("another zip", "a.pth", pictures.getvalue())
+    at = whole.rindex(b"PK\x01\x02")
+    for name, place, value in (("packed", 10, 8), ("encrypted", 8, 1), ("size", 24, 0xFFFF)):
+        made.file(f"a directory that lies about {name}", "a.pth", patched(whole, at + place, struct.pack("<H", value)))
+    tape = io.BytesIO()
+    with tarfile.open(fileobj=tape, mode="w") as archive:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+    made.file("the tar format", "a.pth", tape.getvalue())
+    made.file("a pickle named .safetensors", "a.safetensors", whole)
+
+
+def patched(content: bytes, at: int, value: bytes) -> bytes:
+    return content[:at] + value + content[at + len(value) :]
+
+
+def add_strangers(made: Zoo) -> None:
+    contents = {
+        "empty": b"", "one byte": b"\x80", "text": b"hello world", "zeros": b"\0" * 1000,
+        "noise": bytes(range(256)) * 9,
+        "html": b"<!DOCTYPE html><html>", "a git pointer": b"version https://git-lfs.github.com/spec/v1\n",
+        "gguf": b"GGUF\3\0\0\0" + b"\0" * 99, "gzip": b"\x1f\x8b" + b"\0" * 99,
+        "7z": b"7z\xbc\xaf\x27\x1c" + b"\0" * 99,
+        "a braces' file": b"\0" * 8 + b"{", "hdf5": b"\x89HDF\r\n\x1a\n" + b"\0" * 99,
+    }  # fmt: skip
+    for name, content in contents.items():
+        for file in ("a.safetensors", "a.ckpt"):
+            made.file(f"{name} as {file}", file, content)
+
+
+# ---- whole files with wrong contents -------------------------------------------------------------------
+
+
+def demo_files() -> list[Path]:
+    return sorted((Path(xdyna_unianimate.__file__).parent / "demo" / "weights").glob("*.safetensors"))
+
+
+def add_numbers(made: Zoo) -> None:
+    """Embedded weights with numbers that cannot be used, of other shapes and types, and without some."""
+    from safetensors import safe_open
+
+    for file in demo_files():
+        with safe_open(file, framework="pt") as opened:
+            metadata, state = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        name = max(state, key=lambda key: state[key].numel())
+        value = state[name]
+        changes = {
+            "NaN": value.float().index_fill(0, torch.tensor([0]), float("nan")),
+            "infinity": value.float().index_fill(0, torch.tensor([0]), float("inf")),
+            "another shape": value.flatten()[:-1],
+            "another rank": value[None],
+            "no numbers": value[:0],
+            "integers": value.to(torch.int32),
+            "8 bits": value.to(torch.float8_e4m3fn),
+        }
+        for kind, changed in changes.items():
+            content = save({**state, name: changed.contiguous()}, metadata)
+            made.file(f"{kind} in {file.name}", file.name, content, OPENS)
+        rest = {key: state[key] for key in state if key != name}
+        made.file(f"{file.name} without {name}", file.name, save(rest, metadata), OPENS)
+        made.file(f"{file.name} with more", file.name, save({**state, "more": torch.ones(1)}, metadata), OPENS)
+
+
+CONFIGS = (
+    "", "x", "[]", "7", "null", "{", "[" * 5000, '{"a": ' * 5000, '{"unknown": 1}', '{"dim": null}', '{"dim": "wide"}',
+    '{"dim": 1000000000}', '{"dim": 0}', '{"dim": -320}', '{"dim": 1e30}', '{"dim": NaN}', '{"dim_mult": []}',
+    '{"num_res_blocks": 1000000}', '{"dim_mult": [1, 2, 4, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]}',
+    '{"block_out_channels": [0, 0, 0, 0]}', '{"block_out_channels": "wide"}', '{"block_out_channels": []}',
+    '{"block_out_channels": [33, 33, 33, 33]}', '{"block_out_channels": [320, 1000000000, 1, 1]}',
+    '{"layers_per_block": 1000000}', '{"layers_per_block": -1}', '{"layers_per_block": "2"}', '{"norm_num_groups": 0}',
+    '{"motion_max_frames": 1000000000}', '{"attention_heads": 0}', '{"motion_heads": 7}', '{"depth": 1000000}',
+    '{"num_hidden_layers": 1000000}', '{"num_attention_heads": 0}', '{"hidden_act": "system"}', '{"patch_size": 0}',
+    '{"image_size": 1000000000}', '{"vocab_size": -1}', '{"latents_mean": "x"}', '{"scaling_factor": "x"}',
+    '{"scaling_factor": 0}', '{"latent_channels": 0}', '{"heads": 0}', '{"num_queries": -1}', '{"embedding_dim": 0}',
+)  # fmt: skip
+"""Architectures that no network has, for metadata."""
+
+
+def add_architectures(made: Zoo) -> None:
+    for number, config in enumerate(CONFIGS):
+        metadata = {key: config for key in ("config", "vae_config", "text_config", "vision_config")}
+        made.file(f"architecture {config[:40]}", f"{number}.safetensors", save(STATE, metadata), OPENS)
