@@ -7,10 +7,12 @@ networks are preprocess / infer / postprocess; the first and the last are functi
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import cv2
@@ -285,7 +287,13 @@ class DWPose:
 
 
 def _run(session: InferenceSession, tensor: np.ndarray) -> list[np.ndarray]:
-    return session.run(None, {session.get_inputs()[0].name: tensor})
+    try:
+        return session.run(None, {session.get_inputs()[0].name: tensor})
+    except Exception as error:  # onnxruntime's exceptions share no narrower base
+        reason = " ".join(str(error).split())[:300]
+        raise PoseError(
+            f"A network of DWPose cannot run on these frames; onnxruntime says: {reason}. Is its file the right one?"
+        ) from error
 
 
 def _network_size(session: InferenceSession, what: str, outputs: int) -> tuple[int, int]:
@@ -300,17 +308,26 @@ def _network_size(session: InferenceSession, what: str, outputs: int) -> tuple[i
     return shape[2], shape[3]
 
 
+def import_onnxruntime() -> ModuleType:
+    """onnxruntime, told before its first import to send nothing: its wheels report uses to their maker's servers.
+
+    Whoever sets ORT_DISABLE_TELEMETRY decides for themselves. ImportError where it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as missing:
+        raise ImportError(ONNXRUNTIME_MISSING) from missing
+    return onnxruntime
+
+
 def open_session(path: str | Path, device: str = "auto") -> InferenceSession:
     """Open an ONNX file on the first provider that works, the CPU in the end; then a line in the log says so.
 
     device: "auto" (CUDA, DirectML, CoreML, CPU in this order) or one of ``PROVIDERS``.
     Raises ImportError without onnxruntime, PoseError for an unknown device or a file that is no ONNX network.
     """
-    try:
-        import onnxruntime
-    except ImportError as missing:
-        raise ImportError(ONNXRUNTIME_MISSING) from missing
-
+    onnxruntime = import_onnxruntime()
     if device not in ("auto", *PROVIDERS):
         raise PoseError(f"There is no device {device!r} for DWPose; choose auto, {', '.join(PROVIDERS)}.")
     path = Path(path)
@@ -327,13 +344,13 @@ def open_session(path: str | Path, device: str = "auto") -> InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, providers=[CPU])
     except Exception as error:  # onnxruntime's exceptions share no narrower base
-        raise PoseError(f"{broken_file(path, len(model))} onnxruntime says: {error}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise PoseError(f"{broken_file(path, len(model))} onnxruntime says: {reason}") from error
 
 
 def _accelerated(model: bytes, provider: str) -> InferenceSession | None:
     """A session that really runs on the provider, or None and a line in the log."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     if provider == PROVIDERS["cuda"] and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     try:

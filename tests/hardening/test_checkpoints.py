@@ -18,7 +18,7 @@ BASE = 128e6
 
 READER = """
 import faulthandler, logging, os, pathlib, time, traceback, warnings
-import torch, diffusers, transformers, safetensors.torch, onnxruntime
+import torch, diffusers, transformers, safetensors.torch
 from xdyna_unianimate.app.convert import convert
 from xdyna_unianimate.pose_align.dwpose import DWPose
 from xdyna_unianimate.pose_align.dwpose_files import ModelFiles

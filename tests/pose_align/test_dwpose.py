@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import subprocess
+import sys
+import types
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -340,3 +344,29 @@ def test_missing_files_are_asked_for_by_name_size_place_licence_and_page(tmp_pat
     with pytest.raises(FileNotFoundError, match="needs dw-ll_ucoco_384.onnx") as one:
         dwpose_files.find_models([tmp_path])
     assert "yolox_l" not in str(one.value)
+
+
+def test_onnxruntime_is_told_to_send_nothing_before_it_is_imported() -> None:
+    script = (
+        "import os, sys\n"
+        "from xdyna_unianimate.pose_align.dwpose import import_onnxruntime\n"
+        "assert 'onnxruntime' not in sys.modules\n"
+        "import_onnxruntime()\n"
+        "print(os.environ['ORT_DISABLE_TELEMETRY'])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["1"]
+
+
+def test_a_network_that_fails_while_it_runs_is_one_sentence() -> None:
+    class Session:
+        def get_inputs(self) -> list:
+            return [types.SimpleNamespace(name="x")]
+
+        def run(self, *_: object) -> None:
+            raise RuntimeError("Failed to allocate\nmemory for requested buffer")
+
+    with pytest.raises(PoseError, match="Failed to allocate memory") as caught:
+        dwpose._run(Session(), np.zeros(1))
+    assert "\n" not in str(caught.value)
