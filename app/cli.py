@@ -58,6 +58,18 @@ def show_run(args: argparse.Namespace, result: Result) -> None:
     show(args, asdict(result), [*filter(None, [result.report]), *result.lines()])
 
 
+def show_estimate(args: argparse.Namespace, request: Request) -> None:
+    """What a request would take; nothing is loaded."""
+    from ..video_core.placement import choose_device, choose_dtype
+    from .estimate import estimate, frames_of
+
+    device = choose_device(args.device)
+    frames = frames_of(request.source, request.preparation.poses)
+    found = estimate(request, frames, device, choose_dtype(args.precision, device))
+    lines = [f"{frames} frames on {device}", *found.lines()]
+    show(args, {"frames": frames, "fits": found.fits, **asdict(found)}, lines)
+
+
 def pose_cache(args: argparse.Namespace) -> state.PoseCache | None:
     """The pose cache, unless it is switched off."""
     return state.PoseCache.at(state.place()) if args.cache else None
@@ -159,10 +171,15 @@ def run_align(args: argparse.Namespace) -> None:
 def run_animate(args: argparse.Namespace) -> None:
     """One animation, or a list of them."""
     if args.jobs is not None:
+        if args.dry_run:
+            raise UsageError("--dry-run estimates one animation; leave out --jobs.")
         run_jobs(args)
         return
     source = options.source_of(args)
     request = options.request_of(args, args.model, source)
+    if args.dry_run:
+        show_estimate(args, request)
+        return
     target = target_of(args.output, f"{Job(source).stem}_{args.model}", request.output)
     show_run(args, session_of(args).run(request, target))
 
@@ -352,6 +369,7 @@ COMMANDS = (
         own=(
             options.MODEL,
             option("--jobs", type=Path, metavar="LIST", help="JSON or YAML; goes on where it stopped"),
+            option("--dry-run", action="store_true", help="say what a run would take, and load nothing"),
         ),
         groups=(options.SOURCE, *SHARED, options.CLIP, options.LONG, options.PLACE),
     ),

@@ -1,0 +1,105 @@
+"""Memory over the length of a clip: pose file to video at a tiny size, a process for each length.
+
+    python tests/benchmarks/long_clips.py [--frames 250 1000 2000] [--how xdyna ...] [--json]
+
+Prints, for each way to make long clips, the peak of the resident memory by length, and how it runs during the
+longest. Reads /proc or the peak of the process, so the curve needs Linux and the peaks any POSIX system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HOWS = {
+    "unianimate windows": ("--mode", "windows", "--context-size", "16", "--context-overlap", "4"),
+    "unianimate continuation": ("--mode", "continuation", "--context-size", "16"),
+    "xdyna": ("--model", "xdyna"),
+}
+SIZE, STEPS, POINTS = "64x96", 2, 10
+CHILD = "--child"
+
+
+def child(words: list[str]) -> None:
+    """``animate`` in this process; prints what it held, in MB, over time."""
+    import resource
+
+    from xdyna_unianimate.app.cli import main
+
+    curve: list[float] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.25):
+            curve.append(resident())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    began = time.monotonic()
+    watcher.start()
+    code = main(words)
+    stop.set()
+    seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(json.dumps({"code": code, "seconds": seconds, "peak": peak, "curve": curve}))
+
+
+def resident() -> float:
+    """MB of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def measured(how: str, frames: int, folder: Path) -> dict[str, Any]:
+    """One run in a process of its own."""
+    from xdyna_unianimate.demo import inputs
+    from xdyna_unianimate.pose_align.interchange import save_poses
+
+    found = inputs.driving_poses()
+    poses = folder / f"poses{frames}.npz"
+    save_poses(found[np.arange(frames) % len(found)], poses)
+    source = ("--reference", inputs.REFERENCE, "--reference-pose", inputs.REFERENCE_POSE, "--driving", poses)
+    place = ("--output", folder / "clip.mp4", "--overwrite", "--json")
+    quick = ("--weights", "demo", "--detector", "demo", "--resolution", SIZE, "--steps", STEPS)
+    words = [str(word) for word in ("animate", *source, *quick, *HOWS[how], *place)]
+    ran = subprocess.run(
+        [sys.executable, __file__, CHILD, *words], capture_output=True, text=True, check=True, timeout=3600
+    )
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, nargs="+", default=[250, 1000, 2000])
+    parser.add_argument("--how", nargs="+", choices=HOWS, default=list(HOWS))
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    results: dict[str, dict[int, dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for how in args.how:
+            results[how] = {}
+            for frames in args.frames:
+                one = results[how][frames] = measured(how, frames, Path(folder))
+                if not args.json:
+                    print(f"{how}, {frames} frames: peak {one['peak']:.0f} MB, {one['seconds']:.0f} s", flush=True)
+            points = np.linspace(0, len(one["curve"]) - 1, POINTS).astype(int)
+            if not args.json:
+                print("    over time: " + " ".join(f"{one['curve'][i]:.0f}" for i in points), flush=True)
+    if args.json:
+        print(json.dumps(results))
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [CHILD]:
+        child(sys.argv[2:])
+    else:
+        raise SystemExit(main())
