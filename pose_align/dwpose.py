@@ -33,6 +33,8 @@ PERSON = 0
 NMS_SCORE, NMS_IOU, PERSON_SCORE = 0.1, 0.45, 0.3
 BOX_PADDING = 1.25
 SPLIT_RATIO = 2.0
+LARGEST_INPUT = 4096
+"""Pixels of a side of a network's input, which a file states and memory is taken for."""
 # K (UniAnimate spec 9.2): these are the statistics of R, G, B, and the crop they are applied to is B, G, R.
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 
@@ -232,7 +234,11 @@ class DWPose:
     @classmethod
     def open(cls, files: ModelFiles, device: str = "auto", **options: object) -> DWPose:
         """Load both files; see ``open_session`` for the device and the class for the options."""
-        return cls(open_session(files.person, device), open_session(files.pose, device), **options)
+        person, pose = open_session(files.person, device), open_session(files.pose, device)
+        try:
+            return cls(person, pose, **options)
+        except PoseError as error:
+            raise PoseError(f"{files.person} and {files.pose}: {error}") from error
 
     def detect(self, frames: Iterable[np.ndarray]) -> list[list[Detection]]:
         """See ``PoseDetector.detect``."""
@@ -298,9 +304,10 @@ def _run(session: InferenceSession, tensor: np.ndarray) -> list[np.ndarray]:
 
 def _network_size(session: InferenceSession, what: str, outputs: int) -> tuple[int, int]:
     """(height, width) of a network's input, which must be [batch, 3, height, width]."""
-    shape = session.get_inputs()[0].shape
-    given = len(session.get_outputs())
-    if len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]) or given != outputs:
+    inputs, given = session.get_inputs(), len(session.get_outputs())
+    shape = inputs[0].shape if inputs else []
+    sized = len(shape) == 4 and all(isinstance(side, int) and 0 < side <= LARGEST_INPUT for side in shape[2:])
+    if not sized or len(inputs) != 1 or given != outputs:
         raise PoseError(
             f"This ONNX file is not DWPose's {what}: its input is {shape} with {given} output(s); "
             f"expected [batch, 3, height, width] with {outputs}."

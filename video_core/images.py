@@ -96,7 +96,7 @@ def as_rgb(picture: Image) -> np.ndarray:
         grey = np.asarray(picture.convert("F") if picture.mode == "F" else picture)
         if grey.max(initial=0) > 255:  # 16 bits per sample; PIL's own conversion would clip them
             grey = grey / 257
-        return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        return np.repeat(np.clip(np.nan_to_num(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if picture.mode == "RGBA":
         return np.ascontiguousarray(np.asarray(picture)[..., :3])
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))

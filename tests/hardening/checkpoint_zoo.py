@@ -54,6 +54,7 @@ def zoo(folder: Path, canary: Path, cuts: int) -> list[Hostile]:
     add_strangers(made)
     add_numbers(made)
     add_architectures(made)
+    add_networks(made)
     for kind, content in {"a.safetensors": tiny(), "zip.pth": saved(STATE), "old.pth": saved(STATE, False)}.items():
         for at in np.unique(np.r_[1, np.linspace(2, len(content) - 2, cuts - 2).astype(int), len(content) - 1]):
             made.file(f"{kind} cut at {at}", kind, content[:at])
@@ -388,3 +389,49 @@ def add_architectures(made: Zoo) -> None:
     for number, config in enumerate(CONFIGS):
         metadata = {key: config for key in ("config", "vae_config", "text_config", "vision_config")}
         made.file(f"architecture {config[:40]}", f"{number}.safetensors", save(STATE, metadata), OPENS)
+
+
+# ---- ONNX ----------------------------------------------------------------------------------------------
+
+
+def network(shapes: list[list], outputs: int, operation: str = "Relu", external: str = "", domain: str = "") -> bytes:
+    """An ONNX network of inputs of these shapes and so many outputs; ``external``: a file its weights lie in."""
+    from onnx import TensorProto, helper
+
+    inputs = [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape) for i, shape in enumerate(shapes)]
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1])
+    if external:
+        weights.data_location = TensorProto.EXTERNAL
+        place = weights.external_data.add()
+        place.key, place.value = "location", external
+    else:
+        weights.float_data.append(1.0)
+    first = "x0" if shapes and not external else "w"
+    nodes = [helper.make_node(operation, [first], [f"y{i}"], domain=domain) for i in range(outputs)]
+    results = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, None) for i in range(outputs)]
+    graph = helper.make_graph(nodes, "g", inputs, results, [weights])
+    versions = [helper.make_opsetid("", 17), helper.make_opsetid("strange", 1)]
+    return helper.make_model(graph, opset_imports=versions, ir_version=9).SerializeToString()
+
+
+def add_networks(made: Zoo) -> None:
+    plain = [1, 3, 64, 64]
+    whole = network([plain], 1)
+    cases = {
+        "another network": whole,
+        "no inputs": network([], 1),
+        "two inputs": network([plain, plain], 1),
+        "an input of two dimensions": network([[1, 3]], 1),
+        "an input of any size": network([[1, 3, "h", "w"]], 1),
+        "an input of a million pixels": network([[1, 3, 1_000_000, 1_000_000]], 1),
+        "an unknown operation": network([plain], 1, "System"),
+        "an operation of another library": network([plain], 1, "System", domain="strange"),
+        "weights in /etc": network([plain], 1, external="/etc/passwd"),
+        "weights further up": network([plain], 1, external="../0000/a.safetensors"),
+        "weights that are not there": network([plain], 1, external="weights.bin"),
+        "cut": whole[: len(whole) // 2],
+        "text": b"ir_version: 9",
+        "nothing": b"",
+    }
+    for name, content in cases.items():
+        made.file(f"onnx, {name}", "a.onnx", content)

@@ -79,6 +79,10 @@ class _Collector:
         if report.skipped and Path(report.fspath).parent.name == HERE.name:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             self.config.stash[SKIPPED].append(f"{report.nodeid.split('::')[-1]}: {reason}")
+        if report.failed and report.when != "teardown" and Path(report.fspath).parent.name == HERE.name:
+            # A test that broke off, or looked at its run as a whole, is a loss as well.
+            family = Path(report.fspath).stem.removeprefix("test_").replace("_", " ")
+            self.config.stash[COLLECTED][family].update({"tried": 1, "lost": 1})
         if report.when != "teardown":
             return
         for name, value in report.user_properties:

@@ -21,9 +21,9 @@ READER = """
 import faulthandler, logging, pathlib, traceback, os
 import numpy as np
 import av, PIL.Image
+# PyAV's own log level stays as it is: with a level, FFmpeg's threads wait for Python's lock, and it for them.
 from xdyna_unianimate.video_core.images import read_picture
 from xdyna_unianimate.video_core.video import open_video
-av.logging.set_level(av.logging.PANIC)
 logging.disable(logging.CRITICAL)
 
 def clip(path):
