@@ -57,7 +57,7 @@ class Size:
 
 
 SIZES: dict[str, dict[str, Size]] = {
-    "tiny": {"unianimate": Size(14, 128, 192, 1, 8, 2), "xdyna": Size(16, 128, 192, 2, 8, 2)},
+    "tiny": {"unianimate": Size(6, 64, 96, 1, 4, 2), "xdyna": Size(8, 64, 96, 2, 4, 1)},
     "official": {"unianimate": Size(32, 512, 768, 30, 32, 8), "xdyna": Size(16, 512, 896, 25, 16, 4)},
     "large": {"unianimate": Size(32, 768, 1216, 30, 32, 8)},
     "minute": {"unianimate": Size(600, 512, 768, 30, 32, 8), "xdyna": Size(192, 512, 896, 25, 16, 4)},

@@ -86,8 +86,8 @@ def test_auto_precision_on_a_cpu_is_float32_and_the_widget_overrides(host):
         torch.bfloat16,
         torch.float32,
     ]
-    with pytest.raises(ValueError, match="'fp8' is unknown; choose one of auto, fp16, bf16, fp32"):
-        host.dtype("fp8")
+    with pytest.raises(ValueError, match="'fp4' is unknown; choose one of auto, fp16, bf16, fp32, fp8"):
+        host.dtype("fp4")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ HERE = Path(__file__).parent
 
 WAYS = {
     "savings on": LayerSavings(),
-    "savings on, small parts": LayerSavings(feed_forward=2**11, group=2**12),
     "savings off": PLAIN_LAYERS,
 }
 """How the layers of a network may work; all must give the golden result."""
