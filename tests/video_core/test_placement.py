@@ -82,8 +82,8 @@ def test_unusable_devices_are_one_sentence(name: str) -> None:
 
 
 def test_unknown_precision_is_one_sentence() -> None:
-    with pytest.raises(ValueError, match="auto, fp16, bf16, fp32"):
-        choose_dtype("fp8", "cpu")
+    with pytest.raises(ValueError, match="auto, fp16, bf16, fp32 or fp8"):
+        choose_dtype("fp4", "cpu")
 
 
 def needs_at_most(limit: int, error: BaseException):
