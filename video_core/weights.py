@@ -22,7 +22,7 @@ from .pickles import ZIP_MAGIC, PickleRefused, read_pickle, tensors_in
 Config = TypeVar("Config")
 Module = TypeVar("Module", bound=nn.Module)
 
-HEADER_LIMIT = 1 << 23
+HEADER_LIMIT = 1 << 22
 """Bytes of a safetensors header: names and shapes take 200 kB in the largest of the published files, and every
 byte of a dishonest one costs twenty of memory. The format's own limit is 100 MB."""
 
