@@ -1,7 +1,15 @@
-"""The README's pictures, drawn anew by ``python -m xdyna_unianimate.app.pictures``."""
+"""The README's picture and the workflows' thumbnails, made anew from our own results.
+
+``python -m xdyna_unianimate.app.pictures`` makes all of them with the embedded weights, without ComfyUI;
+``... pictures aligned`` or ``... pictures thumbnails`` only those.
+"""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +17,44 @@ import numpy as np
 from ..demo import inputs
 from ..pose_align.align import align
 from ..pose_align.draw import XDYNA, draw
+from . import demo
 from .grids import contact_sheet
+from .outputs import Output, save_picture
+from .poses import LateDetector
+from .runs import Request, Session
+from .systems import UniAnimate, XDyna
 
-ALIGNED = Path(__file__).parents[1] / "docs" / "aligned.jpg"
+ROOT = Path(__file__).parents[1]
+ALIGNED = ROOT / "docs" / "aligned.jpg"
+WORKFLOWS = ROOT / "workflows"
+
+THUMBNAIL = 512
+"""Side of a thumbnail in pixels; the page's template browser shows squares, and JPEG alone."""
+
+GROUND = 24
+SKELETON = XDYNA.replace(head=True, feet=True)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a workflow file makes, with its own settings: by which systems, of how many frames."""
+
+    systems: tuple[UniAnimate | XDyna, ...]
+    frames: int = 16
+    steps: int = 20
+    seed: int = 7
+    window: int | None = None
+    overlap: int | None = None
+
+
+SHOWN: Mapping[str, Shown] = {
+    "unianimate_short": Shown((UniAnimate(mode="short"),)),
+    "unianimate_long": Shown((UniAnimate(mode="windows"),), frames=24, window=16, overlap=4),
+    "xdyna_pose": Shown((XDyna(),), window=16, overlap=4),
+    "xdyna_pose_face": Shown((XDyna(face=True),), window=16, overlap=4),
+    "compare_systems": Shown((UniAnimate(mode="short"), XDyna())),
+}
+"""The workflows that end in a network's result."""
 
 
 def aligned_poses(rows: int = 3) -> np.ndarray:
@@ -32,12 +75,65 @@ def aligned_poses(rows: int = 3) -> np.ndarray:
     return contact_sheet(clips, rows)
 
 
+def thumbnails(folder: Path = WORKFLOWS, shown: Mapping[str, Shown] = SHOWN) -> list[Path]:
+    """Write ``<workflow>.jpg`` of every workflow's result into the folder, over those that are there."""
+    session = Session(lambda what: nullcontext(lambda done, total=None: None), LateDetector("demo"))
+    sheets = {name: _result_of(session, how) for name, how in shown.items()}
+    sheets["pose_align"] = aligned_poses(rows=2)
+    return [
+        save_picture(squared(sheet), folder / f"{name}.jpg", overwrite=True) for name, sheet in sheets.items()
+    ]
+
+
+def squared(picture: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
+    """uint8 [side, side, 3]: the whole picture uint8 [H, W, 3], as large as it fits, on a dark ground."""
+    import cv2
+
+    scale = side / max(picture.shape[:2])
+    height, width = (max(1, round(length * scale)) for length in picture.shape[:2])
+    fitted = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    whole = np.full((side, side, 3), GROUND, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    whole[top : top + height, left : left + width] = fitted
+    return whole
+
+
+def requests_of(how: Shown) -> list[Request]:
+    """A workflow's runs on the drawn inputs, one per system."""
+    asked = {"steps": how.steps, "seed": how.seed, "max_frames": how.frames}
+    base = demo.request("unianimate", demo.source(None, None), Output(), **asked)
+    sampling = replace(base.sampling, window=how.window, overlap=how.overlap)
+    return [replace(base, system=system, sampling=sampling) for system in how.systems]
+
+
+def _result_of(session: Session, how: Shown, rows: int = 2) -> np.ndarray:
+    """uint8 RGB: reference, skeleton, and a column for what each system made of them."""
+    requests = requests_of(how)
+    prepared = session.prepare(max(requests, key=lambda request: request.system.face))
+    clips: dict[str, Sequence[np.ndarray]] = {
+        "reference": [prepared.reference],
+        "skeleton": draw(prepared.aligned, SKELETON, prepared.aligned.canvas, scale_strokes=True),
+    }
+    for request in requests:
+        label = request.system.title if len(requests) > 1 else "result"
+        clips[label] = list(session.clip(request, prepared).frames)
+    return contact_sheet(clips, rows)
+
+
 def _skeletons(poses) -> np.ndarray:
     return draw(poses, XDYNA, poses.canvas, scale_strokes=True)
 
 
-if __name__ == "__main__":
-    from PIL import Image
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The module as a command."""
+    parser = argparse.ArgumentParser(prog="pictures", description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=("all", "aligned", "thumbnails"), default="all")
+    what = parser.parse_args(arguments).what
+    if what in ("all", "aligned"):
+        save_picture(aligned_poses(), ALIGNED, overwrite=True)
+    if what in ("all", "thumbnails"):
+        thumbnails()
 
-    ALIGNED.parent.mkdir(exist_ok=True)
-    Image.fromarray(aligned_poses()).save(ALIGNED, quality=88)
+
+if __name__ == "__main__":
+    main()
