@@ -129,6 +129,20 @@ SAMPLING: Group = (
     ),
 )  # fmt: skip
 
+FAST: Group = (
+    "fast mode (sooner, and a little different; see tests/benchmarks/RESULTS.md)",
+    (
+        option("--solver", choices=("ddim", "dpmpp_2m", "unipc"), default="ddim",
+               help="dpmpp_2m and unipc need about half of --steps"),
+        option("--guided-from", type=float, default=0.0, metavar="SHARE",
+               help="share of the steps, 0 to 1, from which guidance acts"),
+        option("--guided-until", type=float, default=1.0, metavar="SHARE", help="and until which"),
+        option("--reuse-every", type=int, default=1, metavar="N",
+               help="the coarse levels of the network run in every N-th step only"),
+        switch("--compile", "compile the networks' layers with torch.compile"),
+    ),
+)  # fmt: skip
+
 UNIANIMATE: Group = (
     "UniAnimate",
     (
@@ -201,7 +215,7 @@ LONG: Group = (
 )
 
 MODEL = option("--model", choices=("unianimate", "xdyna"), default="unianimate")
-PER_JOB = (("", (MODEL,)), POSES, ALIGNMENT, SAMPLING, UNIANIMATE, XDYNA, FILES, CLIP)
+PER_JOB = (("", (MODEL,)), POSES, ALIGNMENT, SAMPLING, FAST, UNIANIMATE, XDYNA, FILES, CLIP)
 """Options that an entry of a job list may set."""
 
 
@@ -309,6 +323,11 @@ def _sampling(args: argparse.Namespace, system: UniAnimate | XDyna) -> Sampling:
         overlap=args.context_overlap,
         batch=args.context_batch,
         fuse=args.fuse,
+        solver=args.solver,
+        guided_from=args.guided_from,
+        guided_until=args.guided_until,
+        reuse_every=args.reuse_every,
+        compile=args.compile,
     )
 
 

@@ -310,6 +310,7 @@ SHARED = (
     options.POSES,
     options.ALIGNMENT,
     options.SAMPLING,
+    options.FAST,
     options.UNIANIMATE,
     options.XDYNA,
     options.FILES,

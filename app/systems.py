@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..unianimate_core.pipeline import Models as UniAnimateModels
     from ..unianimate_core.pipeline import Settings as UniAnimateSettings
+    from ..video_core.fast import Fast
     from ..video_core.placement import Placed
     from ..video_core.progress import Journal
     from ..video_core.samplers import OnStep
@@ -29,7 +30,7 @@ class Sampling:
 
     size: (width, height) in pixels. order: of random draws, "per_frame" or "original".
     window, overlap: frames of a context window, and of what neighbours share. batch: windows per call.
-    fuse: "uniform" or "pyramid".
+    fuse: "uniform" or "pyramid". solver and what follows: see ``video_core.fast``.
     """
 
     size: Size | None = None
@@ -41,6 +42,17 @@ class Sampling:
     overlap: int | None = None
     batch: int = 1
     fuse: Literal["uniform", "pyramid"] = "uniform"
+    solver: str = "ddim"
+    guided_from: float = 0.0
+    guided_until: float = 1.0
+    reuse_every: int = 1
+    compile: bool = False
+
+    def fast(self) -> Fast:
+        """What makes the result sooner and a little different."""
+        from ..video_core.fast import Fast
+
+        return Fast(self.solver, self.guided_from, self.guided_until, self.reuse_every, self.compile)
 
     def chosen(self, *names: str) -> dict[str, Any]:
         """Those of the values that are not left to the system."""
@@ -87,7 +99,7 @@ class UniAnimate:
         return Settings(
             first_frame=self.first_frame,
             noise=NoiseSettings(prior=self.noise_prior, flow=flow, order=sampling.order),
-            sampling=SampleSettings(mode=mode, **own),
+            sampling=SampleSettings(mode=mode, fast=sampling.fast(), **own),
             **sampling.chosen("seed", "size"),
         )
 
@@ -143,7 +155,7 @@ class XDyna:
             adapter=Span(self.reference_strength),
             image_prompt=Span(self.image_strength),
             order=sampling.order,
-            sampling=SampleSettings(loop=self.loop, **own),
+            sampling=SampleSettings(loop=self.loop, fast=sampling.fast(), **own),
             **sampling.chosen("seed", "size"),
         )
 

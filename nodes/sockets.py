@@ -37,3 +37,6 @@ VideoInfo = io.Custom("VHS_VIDEOINFO")
 
 ContextOptions = io.Custom("CONTEXT_OPTIONS")
 """AnimateDiff-Evolved's windows, see ``nodes.context``."""
+
+Fast = io.Custom("XDUA_FAST")
+"""``video_core.fast.Fast``: what makes a result sooner and a little different."""

@@ -14,6 +14,7 @@ from ..unianimate_core import pipeline
 from ..unianimate_core.noise import NO_PRIOR, PRIOR, NoiseSettings, UnifiedNoise, draw, unified_noise
 from ..unianimate_core.sample import SampleSettings, working_bytes
 from ..unianimate_core.unet import UniAnimateUNet
+from ..video_core.fast import EXACT, Fast
 from ..video_core.schedule import zero_terminal_snr_schedule
 from ..video_core.vae import decode
 from . import context, encoders, host, images, paths, rescue, sockets
@@ -373,6 +374,9 @@ class UniAnimateSampler(io.ComfyNode):
                     optional=True,
                     tooltip="AnimateDiff-Evolved's windows, used instead of mode, window, overlap and fuse.",
                 ),
+                sockets.Fast.Input(
+                    "fast", optional=True, tooltip="From Fast mode: sooner, at a small, measured difference."
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -400,8 +404,9 @@ class UniAnimateSampler(io.ComfyNode):
         together: bool,
         latent: Any = None,
         context_options: Any = None,
+        fast: Fast = EXACT,
     ) -> io.NodeOutput:
-        settings = SampleSettings(steps, guidance, mode, window, overlap, batch, fuse, together)
+        settings = SampleSettings(steps, guidance, mode, window, overlap, batch, fuse, together, fast=fast)
         if context_options is not None:
             settings = _windowed(settings, context.read(context_options))
         noise = _start(conditions, noise, settings, strength, latent)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..app import models
 from ..demo import checkpoints
+from ..video_core.fast import EXACT, Fast
 from ..video_core.images import Size
 from ..video_core.schedule import linear_schedule
 from ..video_core.vae import Posterior
@@ -542,6 +543,9 @@ class XDynaSampler(io.ComfyNode):
                     optional=True,
                     tooltip="AnimateDiff-Evolved's windows, used instead of window, overlap, loop and fuse.",
                 ),
+                sockets.Fast.Input(
+                    "fast", optional=True, tooltip="From Fast mode: sooner, at a small, measured difference."
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -570,6 +574,7 @@ class XDynaSampler(io.ComfyNode):
         together: bool,
         latent: Any = None,
         context_options: Any = None,
+        fast: Fast = EXACT,
     ) -> io.NodeOutput:
         settings = SampleSettings(
             steps=steps,
@@ -581,6 +586,7 @@ class XDynaSampler(io.ComfyNode):
             fuse=fuse,
             batch=batch,
             together=together,
+            fast=fast,
         )
         order = chosen(ORDERS, noise, "noise")
         return io.NodeOutput(_sampled(xdyna, conditions, settings, seed, order, latent, context_options))

@@ -17,15 +17,23 @@ from einops import rearrange
 from torch import Tensor
 
 from ..video_core.clip import ClipVision, squashed_pixels
+from ..video_core.deep import DeepFeatures
+from ..video_core.fast import compiled
 from ..video_core.images import Size, check_sides, resize, unit
 from ..video_core.placement import Placed, free_bytes, running_on
 from ..video_core.progress import NOWHERE, Journal, Progress
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import zero_terminal_snr_schedule
 from ..video_core.vae import Posterior, Vae, decode
+from ..video_core.windows import WindowDenoiser
+from .blocks import ResBlock, SpatialTransformer
 from .noise import NoiseSettings, UnifiedNoise, draw, unified_noise
 from .sample import SampleSettings, branch_denoiser, continued, sample_clip, settled
+from .temporal import TemporalTransformer
 from .unet import PIXELS_PER_LATENT, Conditions, UniAnimateUNet
+
+COMPILED = (ResBlock, SpatialTransformer, TemporalTransformer)
+"""Kinds of layers that ``Fast.compile`` compiles."""
 
 Decoder = Callable[[Tensor], Iterator[Tensor]]
 """Latents [1, c, F, h, w] in sampler units -> frames float32 [f, H, W, 3] in 0..1, a few at a time."""
@@ -253,18 +261,25 @@ def denoise(
         return latents
 
     def sampled(part: range, picture: Tensor | None, progress: Progress) -> Tensor:
-        with placed(unet) as device:
+        with placed(unet) as device, compiled([unet] * settings.fast.compile, COMPILED):
             branches = told.branches(unet, part, noise.reference, picture)
             size = noise.latents.shape[3:]
             how = settled(settings, unet, *size, len(part), free_bytes(device))
+            timesteps = how.timesteps(noise.timestep)
+
+            def under(branches: Sequence[Conditions]) -> WindowDenoiser:
+                deep = DeepFeatures(timesteps, how.fast.reuse_every)
+                return branch_denoiser(unet, branches, how.together, how.reuse, deep)
+
             latents = sample_clip(
-                branch_denoiser(unet, branches if how.guided else branches[1:], how.together, how.reuse),
+                under(branches if how.guided else branches[1:]),
                 noise.latents[:, :, part.start : part.stop],
                 how,
                 begin=noise.timestep,
                 on_step=_of_parts(on_step, parts.index(part), len(parts)),
                 on_window=on_window,
                 progress=progress,
+                alone=under(branches[1:]) if how.guided and not how.fast.always_guided else None,
             )
         return latents.cpu()
 

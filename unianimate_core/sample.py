@@ -13,12 +13,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..video_core.guidance import Together, guided
+from ..video_core.deep import Deep, DeepFeatures
+from ..video_core.fast import EXACT, Fast, guided_during
+from ..video_core.guidance import Denoiser, Together
 from ..video_core.placement import fits
 from ..video_core.progress import NOWHERE, Progress
 from ..video_core.samplers import OnStep, sample
 from ..video_core.savings import FEED_FORWARD_VALUES, set_savings
 from ..video_core.schedule import Schedule, strided_timesteps, zero_terminal_snr_schedule
+from ..video_core.solvers import solver_named
 from ..video_core.windows import Fuse, WindowDenoiser, Windows, anchored_windows, windowed
 from .reuse import EVERYTHING, Pictures, Reuse, encoded, prepared
 from .unet import Conditions, UniAnimateUNet
@@ -43,6 +46,7 @@ class SampleSettings:
     batch: windows per call of the network. fuse: "uniform" as published, or "pyramid".
     together: both branches of guidance in one call, which is faster and takes more memory; "auto" where it fits.
     reuse: what is computed once where the original computes it again; changes no result beyond rounding.
+    fast: what makes the result sooner and a little different.
     """
 
     steps: int = 30
@@ -54,6 +58,7 @@ class SampleSettings:
     fuse: Fuse = "uniform"
     together: Together = False
     reuse: Reuse = Reuse()
+    fast: Fast = EXACT
 
     def __post_init__(self) -> None:
         if self.mode not in ("short", "windows", "continuation"):
@@ -94,10 +99,12 @@ def branch_denoiser(
     branches: Sequence[Conditions | Pictures],
     together: bool,
     reuse: Reuse = EVERYTHING,
+    deep: DeepFeatures | None = None,
 ) -> WindowDenoiser:
     """The network told of one clip by the branches (uncond, cond), or (cond,), as a denoiser of windows.
 
     Features of frames may wait anywhere: those of the windows of a call are brought to where the network is.
+    deep: what the coarse levels made, for the steps between whole ones.
     """
     set_savings(network, reuse.layers)
     branches = [prepared(network, branch, reuse) for branch in branches]
@@ -107,8 +114,13 @@ def branch_denoiser(
         latents = latents.to(device)
         told = [encoded(network, branch.windows(windows)).to(device) for branch in branches]
         if together:
-            return network.denoise_branches(latents, t, told)
-        return torch.stack([network.denoise(latents, t, conditions) for conditions in told])
+            return network.denoise_branches(latents, t, told, deep_of(range(len(told)), t, windows))
+        return torch.stack(
+            [network.denoise(latents, t, own, deep_of([i], t, windows)) for i, own in enumerate(told)]
+        )
+
+    def deep_of(branches: Sequence[int], t: int, windows: Windows) -> Deep | None:
+        return None if deep is None else deep.at(t, branches, windows)
 
     return denoise
 
@@ -123,23 +135,36 @@ def sample_clip(
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
     progress: Progress = NOWHERE,
+    alone: WindowDenoiser | None = None,
 ) -> Tensor:
     """Latents [1, c, F, h, w] of noise [1, c, F, h, w], F >= 1, float32 on the noise's device.
 
     denoise: gives (uncond, cond) where the settings are guided, else (cond,). A clip that is no longer than a
     window is one window in natural order. begin: the timestep that the noise is at, where the clip is refined
     and not made anew (``UnifiedNoise.over``). Callbacks and progress: see ``samplers.sample`` and
-    ``windows.windowed``.
+    ``windows.windowed``. alone: gives (cond,), for the steps without guidance of ``settings.fast``.
     """
-    windows = settings.windows(noise.shape[2])
-    predict = windowed(
-        denoise, lambda t: windows, batch=settings.batch, fuse=settings.fuse, on_window=on_window
-    )
-    if settings.guided:
-        predict = guided(predict, settings.guidance)
+    windows, fast = settings.windows(noise.shape[2]), settings.fast
     schedule = schedule or zero_terminal_snr_schedule()
     timesteps = settings.timesteps(begin, schedule.train_steps)
-    return sample(predict, noise, schedule, timesteps, on_step=on_step, progress=progress)
+
+    def of_clip(denoise: WindowDenoiser) -> Denoiser:
+        how = {"batch": settings.batch, "fuse": settings.fuse, "on_window": on_window}
+        return windowed(denoise, lambda t: windows, **how)
+
+    predict = of_clip(denoise)
+    if settings.guided:
+        predict = guided_during(predict, alone and of_clip(alone), settings.guidance, timesteps, fast)
+    return sample(
+        predict,
+        noise,
+        schedule,
+        timesteps,
+        solver=solver_named(fast.solver),
+        on_step=on_step,
+        progress=progress,
+        keep_every=fast.reuse_every,
+    )
 
 
 def working_bytes(

@@ -21,6 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..video_core.attention import KeysValues, sinusoidal_embedding
+from ..video_core.deep import Deep
 from ..video_core.norms import GroupNorm
 from ..video_core.savings import Saving, laid_out
 from .blocks import Downsample, ResBlock, SpatialTransformer, Upsample
@@ -201,18 +202,23 @@ class UniAnimateUNet(Saving, nn.Module):
         )
         return self.denoise(x, t, conditions)
 
-    def denoise(self, x: Tensor, t: Tensor | int, conditions: Conditions) -> Tensor:
+    def denoise(
+        self, x: Tensor, t: Tensor | int, conditions: Conditions, deep: Deep | None = None
+    ) -> Tensor:
         """v-prediction [b, out_dim, F, h, w], in x's dtype, of latents x [b, in_dim, F, h, w] at integer
-        timesteps t (one, or [b]).
+        timesteps t (one, or [b]). deep: see ``predict``.
         """
-        return self.predict(self.assemble_input(x, conditions), t, conditions.context).to(x.dtype)
+        return self.predict(self.assemble_input(x, conditions), t, conditions.context, deep).to(x.dtype)
 
-    def denoise_branches(self, x: Tensor, t: Tensor | int, branches: Sequence[Conditions]) -> Tensor:
+    def denoise_branches(
+        self, x: Tensor, t: Tensor | int, branches: Sequence[Conditions], deep: Deep | None = None
+    ) -> Tensor:
         """``denoise`` under each of several conditions in one pass: [branches, b, out_dim, F, h, w]."""
         inputs = torch.cat([self.assemble_input(x, branch) for branch in branches])
         context = _one_context([branch.context for branch in branches])
         t = torch.as_tensor(t).expand(x.shape[0]).repeat(len(branches))
-        return rearrange(self.predict(inputs, t, context), "(n b) ... -> n b ...", b=x.shape[0]).to(x.dtype)
+        predicted = self.predict(inputs, t, context, deep)
+        return rearrange(predicted, "(n b) ... -> n b ...", b=x.shape[0]).to(x.dtype)
 
     def encode_conditions(
         self,
@@ -300,23 +306,30 @@ class UniAnimateUNet(Saving, nn.Module):
         layers = [module for module in self.modules() if isinstance(module, SpatialTransformer)]
         return ProjectedContext({layer: layer.project(context) for layer in layers})
 
-    def predict(self, x: Tensor, t: Tensor | int, context: Context) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor | int, context: Context, deep: Deep | None = None) -> Tensor:
         """The U-Net: assembled input [b, slot_dim, 1 + F, h, w], t (one, or [b]) -> [b, out_dim, F, h, w].
 
         context: [r, tokens, context_dim], rows shared as in ``Attention``: one for all items, or one each; or
-        what ``project_context`` made of it.
+        what ``project_context`` made of it. deep: keeps what enters the finest level, or gives what was kept.
         """
         b, _, frames, _, _ = x.shape
         emb = self.embed_time(torch.as_tensor(t, device=x.device).expand(b))
         if not self.savings.shared_time:
             emb = emb.repeat_interleave(frames, dim=0)
         hidden = laid_out(rearrange(x, "b c f h w -> (b f) c h w"), self.savings.channels_last)
-        skips = []
-        for block in self.input_blocks:
+        finest, skips = 1 + self.config.num_res_blocks, []
+        given = deep is not None and deep.given
+        for block in self.input_blocks[: finest if given else None]:
             hidden = _run(block, [hidden], emb, context, frames)
             skips.append(hidden)
-        hidden = _run(self.middle_block, [hidden], emb, context, frames)
-        for block in self.output_blocks:
+        if given:
+            hidden = rearrange(deep.take().to(hidden), "b c f h w -> (b f) c h w")
+            hidden = laid_out(hidden, self.savings.channels_last)
+        else:
+            hidden = _run(self.middle_block, [hidden], emb, context, frames)
+        for block in self.output_blocks[-finest if given else None :]:
+            if deep is not None and not given and len(skips) == finest:
+                deep.keep(rearrange(hidden, "(b f) c h w -> b c f h w", b=b))
             below = [torch.cat([hidden, skips.pop()], dim=1)]
             del hidden
             hidden = _run(block, below, emb, context, frames)

@@ -1,12 +1,13 @@
 """The sampling loop and its solvers; the loop knows neither networks, windows nor guidance.
 
 A solver is a function of (schedule, timesteps) that returns a step; a step turns (latents, prediction, index
-of the timestep) into (latents of the next timestep, estimate of x0) and may keep a history of its own.
+of the timestep) into (latents of the next timestep, estimate of x0) and may remember what it has seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -16,7 +17,15 @@ from .guidance import Denoiser
 from .progress import NOWHERE, Progress, Reached
 from .schedule import Schedule
 
-Step = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+class Step(Protocol):
+    """memory: what further steps need to know of those before, so that a run can be gone on with."""
+
+    memory: dict[str, Tensor]
+
+    def __call__(self, x: Tensor, prediction: Tensor, index: int) -> tuple[Tensor, Tensor]: ...
+
+
 OnStep = Callable[[int, int, Tensor, Tensor], None]
 """(steps done, steps in all, latents, estimate of x0), both float32 [1, c, F, h, w]; may raise to stop."""
 
@@ -94,16 +103,23 @@ def ddim(eta: float = 0.0, noise_at: Callable[[int], Tensor] | None = None) -> S
             "DDIM with eta above 0 adds noise in every step; give the noise of each step (noise_at)."
         )
 
-    def solve(schedule: Schedule, timesteps: Sequence[int]) -> Step:
-        ahead = [*timesteps[1:], None]
+    return lambda schedule, timesteps: _Ddim(schedule, [*timesteps, None], eta, noise_at)
 
-        def step(x: Tensor, prediction: Tensor, index: int) -> tuple[Tensor, Tensor]:
-            noise = noise_at(index).to(x) if eta > 0 else None
-            return ddim_step(schedule, x, prediction, timesteps[index], ahead[index], eta=eta, noise=noise)
 
-        return step
+@dataclass
+class _Ddim:
+    """A step of DDIM, which remembers nothing. timesteps: those of the run, then None."""
 
-    return solve
+    schedule: Schedule
+    timesteps: Sequence[int | None]
+    eta: float
+    noise_at: Callable[[int], Tensor] | None
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor, prediction: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        noise = self.noise_at(index).to(x) if self.eta > 0 else None
+        here, ahead = self.timesteps[index : index + 2]
+        return ddim_step(self.schedule, x, prediction, here, ahead, eta=self.eta, noise=noise)
 
 
 @torch.no_grad()
@@ -116,13 +132,15 @@ def sample(
     solver: Solver | None = None,
     on_step: OnStep | None = None,
     progress: Progress = NOWHERE,
+    keep_every: int = 1,
 ) -> Tensor:
     """From noise to latents: one prediction and one solver step per timestep.
 
     denoise: one branch, [1, c, F, h, w] (guidance and windows are wrapped around it beforehand).
     latents: the noised start [1, c, F, h, w]; the state is kept in float32 whatever the network computes in.
     timesteps: descending. solver: DDIM with eta 0 unless given. on_step: see OnStep. progress: every step is
-    kept there, and what was kept by an earlier run is not done again.
+    kept there, or those after which the denoiser remembers nothing (``keep_every``), and what was kept by an
+    earlier run is not done again.
     Returns float32 latents of the start's shape. NonFiniteError keeps the last finite latents.
     """
     step = (solver or ddim())(schedule, timesteps)
@@ -134,6 +152,7 @@ def sample(
     start = progress.reached()
     if start is not None:
         x = start.latents.to(x)
+        step.memory.update({name: tensor.to(x) for name, tensor in start.memory.items()})
     for index, t in list(enumerate(timesteps))[0 if start is None else start.done :]:
         following, x0 = step(x, denoise(x, t).float(), index)
         if not torch.isfinite(following).all():
@@ -145,7 +164,8 @@ def sample(
             )
         # Contiguous, because that is how a kept state comes back, and kernels round by the layout.
         x = following.contiguous()
-        progress.keep(Reached(index + 1, x))
+        if (index + 1) % keep_every == 0:
+            progress.keep(Reached(index + 1, x, dict(step.memory)))
         if on_step is not None:
             on_step(index + 1, len(timesteps), x, x0)
     return x

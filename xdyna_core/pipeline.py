@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from ..video_core.clip import ClipVision, cropped_pixels
+from ..video_core.deep import DeepFeatures
+from ..video_core.fast import compiled
 from ..video_core.images import Size, check_sides, unit
 from ..video_core.noise import Order
 from ..video_core.placement import Placed, free_bytes, running_on
@@ -25,11 +27,14 @@ from ..video_core.progress import NOWHERE, Journal
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import linear_schedule
 from ..video_core.vae import Posterior, Vae, decode
+from ..video_core.windows import WindowDenoiser
 from .controlnet import ControlNet
 from .face import FaceMaps
 from .frames import Stretch, control_images, drawn_images, face_control, fit_pose, fit_reference
 from .image_prompt import Resampler
+from .motion import MotionModule
 from .noise import draw, initial_latents
+from .resnet import ResnetBlock
 from .sample import (
     PIXELS_PER_LATENT,
     Conditions,
@@ -40,7 +45,11 @@ from .sample import (
     sample_clip,
     settled,
 )
+from .transformer import SpatialTransformer
 from .unet import XDynaUNet
+
+COMPILED = (ResnetBlock, SpatialTransformer, MotionModule)
+"""Kinds of layers that ``Fast.compile`` compiles."""
 
 
 @dataclass(frozen=True)
@@ -284,8 +293,7 @@ def denoise(
     reference: latents [1, c, 1, h, w] in sampler units. offsets: of the windows, one per step
     (``ClipDraws.offsets``).
     """
-    given = told.conditions(reference, settings.guided)
-    given.check(*noise.shape[2:])
+    told.conditions(reference, settings.guided).check(*noise.shape[2:])
     progress = journal.part(0)
     clip = progress.finished()
     if clip is not None:
@@ -298,16 +306,25 @@ def denoise(
                 residency.enter_context(placed(control.network))
         frames, *size = noise.shape[2:]
         settings = settled(settings, unet, *size, frames, free_bytes(device))
-        predict = branch_denoiser(
-            unet,
-            given.to(device),
-            settings.timesteps(),
-            together=settings.together,
-            reuse=settings.reuse,
-            windows_at=settings.windows_at(noise.shape[2], offsets),
-        )
-        callbacks = {"on_step": on_step, "on_window": on_window, "progress": progress}
-        clip = sample_clip(predict, noise, settings, offsets, **callbacks)
+        timesteps, fast = settings.timesteps(), settings.fast
+        if fast.compile:
+            networks = [unet, *(control.network for control in told.controls)]
+            residency.enter_context(compiled(networks, COMPILED))
+
+        def under(guided: bool) -> WindowDenoiser:
+            return branch_denoiser(
+                unet,
+                told.conditions(reference, guided).to(device),
+                timesteps,
+                together=settings.together,
+                reuse=settings.reuse,
+                windows_at=settings.windows_at(frames, offsets),
+                deep=DeepFeatures(timesteps, fast.reuse_every),
+            )
+
+        alone = under(False) if settings.guided and not fast.always_guided else None
+        callbacks = {"on_step": on_step, "on_window": on_window, "progress": progress, "alone": alone}
+        clip = sample_clip(under(settings.guided), noise, settings, offsets, **callbacks)
     progress.finish(clip)
     yield clip
 

@@ -15,12 +15,15 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..video_core.guidance import Denoiser, Together, for_branches, guided
+from ..video_core.deep import DeepFeatures
+from ..video_core.fast import EXACT, Fast, guided_during
+from ..video_core.guidance import Denoiser, Together, for_branches
 from ..video_core.placement import fits
 from ..video_core.progress import NOWHERE, Progress
 from ..video_core.samplers import OnStep, sample
 from ..video_core.savings import FEED_FORWARD_VALUES, set_savings
 from ..video_core.schedule import Schedule, leading_timesteps, linear_schedule
+from ..video_core.solvers import solver_named
 from ..video_core.windows import (
     Fuse,
     WindowDenoiser,
@@ -134,6 +137,7 @@ class SampleSettings:
     batch: windows per call of the network. fuse: "uniform" as published, or "pyramid".
     together: both branches of guidance in one call, as published; False takes less memory; "auto" by what is free.
     reuse: what is computed once where the original computes it again; changes no result beyond rounding.
+    fast: what makes the result sooner and a little different.
     """
 
     steps: int = 25
@@ -147,6 +151,7 @@ class SampleSettings:
     fuse: Fuse = "uniform"
     together: Together = True
     reuse: Reuse = Reuse()
+    fast: Fast = EXACT
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance < float("inf"):
@@ -214,12 +219,14 @@ def branch_denoiser(
     together: bool = True,
     reuse: Reuse = EVERYTHING,
     windows_at: WindowsAt | None = None,
+    deep: DeepFeatures | None = None,
 ) -> WindowDenoiser:
     """The networks under the conditions of one clip, as a denoiser of its windows.
 
     timesteps: those that run, which the conditions' spans are counted in. together: see SampleSettings.
     windows_at: the windows of every step, all of which will be asked for, so that a ControlNet need not see a
     frame twice. UNet and conditions must be on the device where the latents will be.
+    deep: what the UNet's coarse levels made, for the steps between whole ones.
     """
     for network in (unet, *(control.network for control in conditions.controls)):
         set_savings(network, reuse.layers)
@@ -240,7 +247,8 @@ def branch_denoiser(
             added = () if residuals is None else (residuals.down, residuals.mid)
             reference = conditions.reference.to(views).expand(len(views), -1, -1, -1, -1)
             sample = torch.cat([reference, views], dim=2)
-            predictions.append(unet(sample, t, own, *added, strengths=strengths)[:, :, 1:])
+            kept = None if deep is None else deep.at(t, call, windows)
+            predictions.append(unet(sample, t, own, *added, strengths=strengths, deep=kept)[:, :, 1:])
         return rearrange(torch.cat(predictions), "(b w) c f h x -> b w c f h x", w=len(windows))
 
     return denoise
@@ -285,10 +293,21 @@ def clip_denoiser(
     settings: SampleSettings,
     windows_at: WindowsAt,
     on_window: Callable[[int, int], None] | None = None,
+    timesteps: Sequence[int] = (),
+    alone: WindowDenoiser | None = None,
 ) -> Denoiser:
-    """A denoiser of windows becomes one of the clip: averaged over windows, then guided (X-Dyna spec 8.3)."""
-    predict = windowed(denoise, windows_at, batch=settings.batch, fuse=settings.fuse, on_window=on_window)
-    return guided(predict, settings.guidance) if settings.guided else predict
+    """A denoiser of windows becomes one of the clip: averaged over windows, then guided (X-Dyna spec 8.3).
+
+    timesteps, alone: where guidance acts in a part of the steps only, see ``fast.guided_during``.
+    """
+
+    def of_clip(denoise: WindowDenoiser) -> Denoiser:
+        return windowed(denoise, windows_at, batch=settings.batch, fuse=settings.fuse, on_window=on_window)
+
+    predict = of_clip(denoise)
+    if not settings.guided:
+        return predict
+    return guided_during(predict, alone and of_clip(alone), settings.guidance, timesteps, settings.fast)
 
 
 def sample_clip(
@@ -301,17 +320,29 @@ def sample_clip(
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
     progress: Progress = NOWHERE,
+    alone: WindowDenoiser | None = None,
 ) -> Tensor:
     """Latents [1, c, F, h, w] of noised latents [1, c, F, h, w], F >= 1, float32 on their device.
 
     denoise: gives (uncond, cond) where the settings are guided, else (cond,). offsets: one per step that
     runs (``ClipDraws.offsets``). Callbacks and progress: see ``samplers.sample`` and ``windows.windowed``.
+    alone: gives (cond,), for the steps without guidance of ``settings.fast``.
     """
-    schedule = schedule or linear_schedule()
+    schedule, fast = schedule or linear_schedule(), settings.fast
     windows_at = settings.windows_at(latents.shape[2], offsets, schedule)
-    predict = clip_denoiser(denoise, settings, windows_at, on_window)
     timesteps = settings.timesteps(schedule)
-    return sample(predict, latents, schedule, timesteps, on_step=on_step, progress=progress)
+
+    predict = clip_denoiser(denoise, settings, windows_at, on_window, timesteps, alone)
+    return sample(
+        predict,
+        latents,
+        schedule,
+        timesteps,
+        solver=solver_named(fast.solver),
+        on_step=on_step,
+        progress=progress,
+        keep_every=fast.reuse_every,
+    )
 
 
 def working_bytes(unet: XDynaUNet, height: int, width: int, frames: int, settings: SampleSettings) -> int:

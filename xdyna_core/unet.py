@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..video_core.attention import sinusoidal_embedding
+from ..video_core.deep import Deep
 from ..video_core.guidance import for_branches
 from ..video_core.norms import GroupNorm
 from ..video_core.savings import Saving, laid_out
@@ -117,6 +118,7 @@ class XDynaUNet(Saving, nn.Module):
         mid_residual: Tensor | None = None,
         *,
         strengths: Strengths = FULL,
+        deep: Deep | None = None,
     ) -> Tensor:
         """The predicted noise, shape and dtype of the sample; that of frame 0 means nothing.
 
@@ -129,6 +131,7 @@ class XDynaUNet(Saving, nn.Module):
             the middle, or with a row for each of the context's; those with f frames belong to frames 1 and
             later. Both or neither.
         strengths: of the two adapters, for this call.
+        deep: keeps what enters the finest level on the way up, or gives what was kept.
         Raises ValueError, with a sentence, for shapes the network cannot take.
         """
         self._check(sample, down_residuals, mid_residual)
@@ -136,15 +139,22 @@ class XDynaUNet(Saving, nn.Module):
         levels = len(self.down_blocks)
         time = self.time_embedding(torch.as_tensor(t, device=sample.device).reshape(-1))
         x = self.conv_in(_laid_out(sample.to(self.dtype), self.savings.channels_last))
-        skips = [x]
-        for block, kv in zip(self.down_blocks, projected.blocks[:levels], strict=True):
+        finest, given, skips = len(self.up_blocks[-1].resnets), deep is not None and deep.given, [x]
+        for block, kv in zip(self.down_blocks[: 1 if given else None], projected.blocks[:levels], strict=False):
             x, made = block(x, time, kv, strengths)
             skips += made
-        x = self.mid_block(x, time, projected.blocks[levels], strengths)
         # Only after all down blocks have run: the residuals do not touch the way down.
         residuals = list(down_residuals or [None] * len(skips))
-        x = _with_residual(x, mid_residual)
-        for block, kv in zip(self.up_blocks, projected.blocks[levels + 1 :], strict=True):
+        up = list(zip(self.up_blocks, projected.blocks[levels + 1 :], strict=True))
+        if given:
+            # Of the finest block the way up does not see the downsampling.
+            x, skips, residuals, up = deep.take().to(x), skips[:finest], residuals[:finest], up[-1:]
+        else:
+            x = self.mid_block(x, time, projected.blocks[levels], strengths)
+            x = _with_residual(x, mid_residual)
+        for block, kv in up:
+            if deep is not None and not given and len(skips) == finest:
+                deep.keep(for_branches(x, len(deep.rows)))
             used = [_with_residual(skips.pop(), residuals.pop()) for _ in block.resnets]
             size = tuple(skips[-1].shape[-2:]) if skips else None
             x = block(x, time, kv, strengths, used, size)

@@ -214,7 +214,7 @@ def test_the_published_noise_of_each_mode() -> None:
 def test_without_guidance_the_unconditional_branch_never_runs(models: Models, monkeypatch) -> None:
     rows: list[int] = []
     predict = models.unet.predict
-    monkeypatch.setattr(models.unet, "predict", lambda x, t, c: rows.append(len(x)) or predict(x, t, c))
+    monkeypatch.setattr(models.unet, "predict", lambda x, *told: rows.append(len(x)) or predict(x, *told))
     video(models, 3, settings(guidance=1, together=True))
     assert rows == [1, 1]
     video(models, 3, settings(guidance=2, together=True))

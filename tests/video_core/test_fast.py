@@ -1,0 +1,120 @@
+"""Fast mode: what it may be told, guidance in a part of the steps, deep features, compiling."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+from xdyna_unianimate.video_core.deep import DeepFeatures
+from xdyna_unianimate.video_core.fast import EXACT, Fast, compiled, guided_during
+
+STEPS = [800, 600, 400, 200]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"solver": "euler"}, "'euler' was given"),
+        ({"guided_from": 0.6, "guided_until": 0.5}, "0.6 to 0.5 was given"),
+        ({"guided_until": 1.5}, "0 to 1"),
+        ({"reuse_every": 0}, "0 was given"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(wrong: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Fast(**wrong)
+
+
+def both(latents: Tensor, t: int) -> Tensor:
+    return torch.cat([latents * 0, latents + 1])
+
+
+def alone(latents: Tensor, t: int) -> Tensor:
+    return latents + 1
+
+
+def test_guidance_acts_in_its_steps_only() -> None:
+    x = torch.ones(1, 1, 1, 1, 1)
+    predict = guided_during(both, alone, 3.0, STEPS, Fast(guided_from=0.25, guided_until=0.75))
+    assert [predict(x, t).item() for t in STEPS] == [2.0, 6.0, 6.0, 2.0]
+
+
+def test_guidance_in_all_steps_needs_no_further_denoiser() -> None:
+    x = torch.ones(1, 1, 1, 1, 1)
+    assert guided_during(both, None, 3.0, STEPS, EXACT)(x, 800).item() == 6.0
+    with pytest.raises(ValueError, match="conditional branch alone"):
+        guided_during(both, None, 3.0, STEPS, Fast(guided_until=0.5))
+
+
+def test_guidance_in_no_step() -> None:
+    x = torch.ones(1, 1, 1, 1, 1)
+    predict = guided_during(both, alone, 3.0, STEPS, Fast(guided_until=0.0))
+    assert [predict(x, t).item() for t in STEPS] == [2.0] * 4
+
+
+def test_deep_features_are_kept_per_frame_and_given_between_whole_steps() -> None:
+    features = DeepFeatures(STEPS, 2)
+    whole = features.at(800, [0, 1], [[0, 1], [1, 2]])
+    assert not whole.given
+    made = torch.arange(4 * 3.0).reshape(4, 1, 3, 1, 1)
+    whole.keep(made)
+    between = features.at(600, [1], [[2, 0]])
+    assert between.given
+    # Branch 1: rows 2 and 3; the reference's slot is what its last window made of it.
+    assert between.take().flatten().tolist() == [9.0, 11.0, 7.0]
+    assert not features.at(400, [0, 1], [[0, 1], [1, 2]]).given
+    assert not features.at(600, [0], [[3]]).given, "a frame that no whole step has seen"
+
+
+def test_every_step_whole_keeps_nothing() -> None:
+    assert DeepFeatures(STEPS, 1).at(800, [0], [[0]]) is None
+
+
+# ---- compiling -----------------------------------------------------------------------------------------
+
+
+class Layer(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(self.linear(x))
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(Layer(3), nn.SiLU(), Layer(3))
+
+
+def test_compiled_layers_give_the_same_and_are_as_they_were_afterwards() -> None:
+    net, x, graphs = network(), torch.randn(5, 3), []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    plain = net(x)
+    with compiled([net], (Layer,), backend):
+        torch.testing.assert_close(net(x), plain)
+    assert len(graphs) >= 2, "the layers, and the trial before them"
+    assert all(layer._compiled_call_impl is None for layer in net)
+
+
+def test_without_a_working_compiler_the_layers_run_as_they_are(caplog) -> None:
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler")
+
+    net, x = network(), torch.randn(5, 3)
+    with caplog.at_level(logging.WARNING), compiled([net], (Layer,), broken):
+        assert torch.equal(net(x), network()(x))
+    assert "torch.compile does not work here" in caplog.text
+
+
+def test_an_error_leaves_nothing_compiled() -> None:
+    net = network()
+    with pytest.raises(KeyboardInterrupt), compiled([net], (Layer,), "eager"):
+        raise KeyboardInterrupt
+    assert all(layer._compiled_call_impl is None for layer in net)
