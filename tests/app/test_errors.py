@@ -127,7 +127,7 @@ def test_bad_files(animate, tmp_path: Path, small_weights, option: str, kind: st
         ("unianimate", {"interval": 0}, "count from 1 up"),
         ("unianimate", {"codec": "divx", "output": "folder"}, "no codec 'divx'"),
         ("unianimate", {"device": "quantum"}, "'quantum' cannot be used here"),
-        ("unianimate", {"precision": "fp8"}, "no precision"),
+        ("unianimate", {"precision": "fp4"}, "no precision"),
         ("xdyna", {"pose_strength": -1}, "strength is 0"),
         ("unianimate", {"person": "tallest"}, "chosen by 'tallest'"),
         ("unianimate", {"reference_person": 3}, "There is no person 3"),

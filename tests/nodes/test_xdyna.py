@@ -517,8 +517,8 @@ def test_values_that_no_list_offers_are_sentences(classes):
     """0.3.64 lets them through."""
     with pytest.raises(ValueError, match="kind: there is no 'hand'; choose one of pose, face"):
         classes["XDUA_LoadXDynaControlNet"].execute("hand", DEMO, "auto")
-    with pytest.raises(ValueError, match="Precision 'fp8' is unknown"):
-        classes["XDUA_LoadXDyna"].execute(DEMO, "none", "none", "none", "fp8")
+    with pytest.raises(ValueError, match="Precision 'fp4' is unknown"):
+        classes["XDUA_LoadXDyna"].execute(DEMO, "none", "none", "none", "fp4")
 
 
 # ---- face maps -----------------------------------------------------------------------------------------
