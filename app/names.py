@@ -39,6 +39,8 @@ def windows_problem(path: str) -> str | None:
 
 def check(path: str, *, windows: bool = WINDOWS) -> None:
     """Raise ValueError for a path that this system would refuse with a riddle or, worse, write elsewhere."""
+    if "\0" in path:
+        raise ValueError(f"{path!r} cannot be a file's name: it holds a zero byte, which no system takes.")
     problem = windows_problem(path) if windows else None
     if problem:
         raise ValueError(f"{path} cannot be a file on Windows: {problem}. Choose another name.")
@@ -46,6 +48,8 @@ def check(path: str, *, windows: bool = WINDOWS) -> None:
 
 def check_prefix(prefix: str, *, windows: bool = WINDOWS) -> None:
     """``check`` for a name below the output folder, which may hold folders but no drive and no root."""
+    if any(ord(letter) < 32 for letter in prefix):
+        raise ValueError(f"{prefix!r} cannot be a file's name: it holds a line's end or another unprintable letter.")
     if windows and PureWindowsPath(prefix).anchor:
         raise ValueError(f"{prefix!r} leads out of the output folder; give a name without drive and root.")
     check(prefix, windows=windows)

@@ -48,7 +48,8 @@ def locate(choice: str, *folders: str) -> Path:
 
     Raises FileNotFoundError that says what the file is, where to get it and where to put it.
     """
-    for folder in _registered(folders):
+    # No file has a zero byte in its name, and ComfyUI's look-up trips over one.
+    for folder in _registered(folders) if "\0" not in choice else ():
         path = folder_paths.get_full_path(folder, choice)
         if path is not None:
             return Path(path)

@@ -97,3 +97,10 @@ def test_no_windows_path_leads_out_of_a_models_folder(name, tmp_path):
     for place in (tmp_path / "a.onnx", inside / "a.onnx"):
         place.write_bytes(b"x")
     assert models.below(inside, name) is None
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "a/\x1b[2J"])
+def test_unprintable_letters_are_in_no_prefix_of_any_system(name):
+    with pytest.raises(ValueError, match="cannot be a file's name") as refused:
+        names.check_prefix(name, windows=False)
+    assert len(str(refused.value).splitlines()) == 1

@@ -253,7 +253,10 @@ def _value_faults(name: str, inputs: dict, spec: tuple) -> list[str]:
         return [] if value in choices else [f"input {name}: {value!r} is not in {choices}"]
     if kind not in CASTS:
         return [f"input {name} wants a link of type {kind}"]
-    inputs[name] = value = CASTS[kind](value)
+    try:
+        inputs[name] = value = CASTS[kind](value)
+    except (ValueError, TypeError, OverflowError) as error:
+        return [f"input {name}: {value!r} is no {kind}: {error}"]
     if "min" in options and value < options["min"]:
         return [f"input {name}: {value} is smaller than {options['min']}"]
     if "max" in options and value > options["max"]:

@@ -54,6 +54,14 @@ def why_no_trace() -> str:
     return "" if tried.returncode == 0 else f"strace cannot trace here: {tried.stderr.strip()[:120]}"
 
 
+@cache
+def _quick() -> tuple[str, ...]:
+    """The option of newer versions by which calls that are not traced cost nothing."""
+    option = "--seccomp-bpf"
+    tried = subprocess.run(["strace", "-f", option, "-e", "execve", "true"], capture_output=True)
+    return () if tried.returncode else (option,)
+
+
 def run_python(
     script: str,
     *arguments: str,
@@ -72,7 +80,7 @@ def run_python(
     if trace:
         written = Path(folder or ".") / f"trace-{os.getpid()}.txt"
         calls = ",".join(trace)
-        command = ["strace", "-f", "-qq", "-s", "4096", "-e", f"trace={calls}", "-o", str(written), *command]
+        command = ["strace", "-f", *_quick(), "-qq", "-s", "4096", "-e", f"trace={calls}", "-o", str(written), *command]
     done = subprocess.run(
         command,
         capture_output=True,
