@@ -63,7 +63,7 @@ OWN: tuple[Option, ...] = (
     option("--frames", type=int, default=16, help="of each clip"),
     option("--long", type=int, default=96, help="frames of a long clip, 0 for none"),
     option("--long-clips", type=int, default=2),
-    option("--steps", type=int, default=20),
+    option("--steps", type=int, default=8),
     option("--guidance", type=float, default=1.5),
     option("--seed", type=int, default=7),
     option("--context-size", type=int, metavar="N", help="frames of a window"),
@@ -83,7 +83,7 @@ class Benchmark:
     frames: int = 16
     long: int = 96
     long_clips: int = 2
-    steps: int = 20
+    steps: int = 8
     guidance: float = 1.5
     seed: int = 7
     window: int | None = None

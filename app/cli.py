@@ -98,7 +98,8 @@ def run_demo(args: argparse.Namespace) -> None:
         target = target_of(args.output, f"demo_{system}", output)
         if args.model == "both" and target == args.output:
             target = target.with_name(f"{target.stem}_{system}{target.suffix}")
-        results[system] = session.run(demo.request(system, source, output, **chosen), target)
+        asked = demo.request(system, source, output, **chosen)
+        results[system] = session.run(asked, target, demo.truth_of(source, args.max_frames))
     lines = [line for result in results.values() for line in result.lines()]
     found = {name: asdict(result) for name, result in results.items()}
     show(args, {**found, "note": demo.note()}, [*lines, demo.note()])
@@ -326,7 +327,7 @@ COMMANDS = (
             option("--reference", type=Path, metavar="PICTURE", help="the drawn one unless given"),
             option("--driving", type=Path, metavar="SOURCE", help="the drawn one unless given"),
             option("--detector", choices=DETECTORS),
-            option("--steps", type=int, default=20),
+            option("--steps", type=int, default=8),
             option("--max-frames", type=int, default=16),
             option("--seed", type=int, default=7),
         ),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from ..demo import inputs
 from ..demo.architectures import RESOLUTION
@@ -27,6 +30,13 @@ def source(reference: Path | None, driving: Path | None) -> Source:
     if reference is None:
         return Source(inputs.REFERENCE, driving or inputs.DRIVING, inputs.REFERENCE_POSE)
     return Source(reference, driving or inputs.DRIVING_POSES)
+
+
+def truth_of(made_from: Source, frames: int) -> Sequence[np.ndarray] | None:
+    """What the drawn inputs should become: the drawn figure in the drawn dance. None for anybody's."""
+    if (made_from.reference, made_from.driving) != (inputs.REFERENCE, inputs.DRIVING):
+        return None
+    return inputs.draw_truth(min(frames, inputs.FRAMES))
 
 
 def detector_for(reference: Path | None, driving: Path | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -82,13 +82,13 @@ class Session:
 
         return choose_device(self.device)
 
-    def run(self, request: Request, target: Path) -> Result:
-        """One animation to ``target``, its contact sheet beside it.
+    def run(self, request: Request, target: Path, truth: Sequence[np.ndarray] | None = None) -> Result:
+        """One animation to ``target``, its contact sheet beside it, with the true frames where they are known.
 
         An error or a stop keeps the frames so far as ``<name>.partial<suffix>``; NaN keeps the last latents.
         """
         self.check(request, target)
-        return self.write(request, self.prepare(request), target)
+        return self.write(request, self.prepare(request), target, truth)
 
     def check(self, request: Request, target: Path) -> None:
         """Raise, before anything is loaded or looked at, what is known to go wrong at the end."""
@@ -154,8 +154,10 @@ class Session:
         loaded = self.networks(request)
         return request.system.clip(loaded, prepared, request.preparation, settings, placed, on_step, kept)
 
-    def write(self, request: Request, prepared: Prepared, target: Path) -> Result:
-        """The clip of a prepared request as a file, and the contact sheet: reference, skeleton, result."""
+    def write(
+        self, request: Request, prepared: Prepared, target: Path, truth: Sequence[np.ndarray] | None = None
+    ) -> Result:
+        """The clip of a prepared request as a file, and the contact sheet: reference, skeleton, result, truth."""
         from ..video_core.samplers import NonFiniteError
 
         rows = sheet_rows(prepared.frames)
@@ -183,6 +185,8 @@ class Session:
             "skeleton": [clip.skeletons[row] for row in rows],
             "result": [shown[row] for row in rows],
         }
+        if truth is not None:
+            columns["truth"] = [truth[row] for row in rows]
         result = finished(video, contact_sheet(columns), prepared, request.output)
         if kept is not None:
             kept.clean()

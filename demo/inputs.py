@@ -12,6 +12,7 @@ import numpy as np
 
 from ..pose_align.interchange import load_poses, save_poses
 from ..pose_align.pose import PoseSequence
+from . import puppets
 
 FOLDER = Path(__file__).parent / "inputs"
 REFERENCE = FOLDER / "reference.png"
@@ -30,16 +31,25 @@ def _poses(points: list[np.ndarray], fps: float | None) -> PoseSequence:
     return PoseSequence(np.stack(points), scores, CANVAS, fps)
 
 
+def _scene() -> puppets.Scene:
+    """Behind the reference."""
+    return puppets.Scene("water", (150, 200, 230), (235, 225, 190), SCENE_SEED)
+
+
+def draw_truth(frames: int) -> np.ndarray:
+    """uint8 RGB [F, H, W, 3] of ``CANVAS``: the reference's puppet itself dancing the driving clip's dance."""
+    puppet, dance = puppets.Puppet.from_seed(REFERENCE_SEED), puppets.Motion.from_seed(DRIVING_SEED)
+    return np.stack([picture for picture, _ in puppets.clip(puppet, dance, _scene(), frames, CANVAS)])
+
+
 def draw_inputs(folder: Path = FOLDER) -> None:
     """Write the four files into ``folder``."""
     from PIL import Image
 
     from ..video_core.video import write_video
-    from . import puppets
 
     folder.mkdir(parents=True, exist_ok=True)
-    scene = puppets.Scene("water", (150, 200, 230), (235, 225, 190), SCENE_SEED)
-    reference = puppets.clip(puppets.Puppet.from_seed(REFERENCE_SEED), puppets.STILL, scene, 1, CANVAS)
+    reference = puppets.clip(puppets.Puppet.from_seed(REFERENCE_SEED), puppets.STILL, _scene(), 1, CANVAS)
     [(picture, points)] = list(reference)
     Image.fromarray(picture).save(folder / REFERENCE.name, optimize=True)
     save_poses(_poses([points], None), folder / REFERENCE_POSE.name)

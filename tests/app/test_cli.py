@@ -109,7 +109,8 @@ def test_demo_runs_both_systems_and_overwrites_nothing(run) -> None:
         assert video.size == RESOLUTION
         assert float(video.fps) == inputs.FPS
         assert len(list(video.frames())) == first[system]["frames"] == 3
-        assert read_picture(first[system]["sheet"]).shape[0] > 3 * 256
+        height, width = read_picture(first[system]["sheet"]).shape[:2]
+        assert height > 3 * 256 and width > 4 * 170, "reference, skeleton, result, truth"
     assert "untrained" in first["note"]
     again = run("demo", "--steps", 2, "--max-frames", 3, "--model", "xdyna")
     assert Path(again["xdyna"]["video"]).name == "demo_xdyna_2.mp4"

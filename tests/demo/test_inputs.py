@@ -51,3 +51,12 @@ def test_the_two_figures_have_bodies_that_alignment_must_change() -> None:
 
 def test_they_are_small() -> None:
     assert sum(file.stat().st_size for file in inputs.FOLDER.iterdir()) < 500_000
+
+
+def test_the_truth_is_the_drawn_figure_in_the_drawn_dance() -> None:
+    truth = inputs.draw_truth(3)
+    assert truth.shape == (3, inputs.CANVAS[1], inputs.CANVAS[0], 3)
+    reference = read_picture(inputs.REFERENCE)
+    corner = np.s_[:40, :40]
+    assert np.abs(truth[0][corner].astype(int) - reference[corner]).max() <= 1
+    assert (truth[0] != truth[2]).any()
