@@ -1,0 +1,122 @@
+"""Much at once and for long: queues, two processes on one cache and model folder, hundreds of runs, long clips."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ..app.conftest import own_place, small_weights  # noqa: F401
+from ..app.test_resume import pictures, words
+from ..benchmarks.long_clips import measured
+from ..fakes import comfy_host
+
+FAMILY = "load"
+
+
+@pytest.fixture
+def comfy(tmp_path):
+    with comfy_host.running(tmp_path / "comfy") as host:
+        yield host
+
+
+def prompt(frames: int, prefix: str) -> dict:
+    drawn = {"style": "unianimate", "width": 64, "height": 96, "scale_strokes": True, "jpeg": False, "hands": True,
+             "feet": True, "head": True, "face": False}  # fmt: skip
+    saved = {"fps": 8.0, "format": "mp4 (h264)", "filename_prefix": prefix, "save_workflow": True, "crf": -1}
+    return {
+        "1": {"class_type": "XDUA_DemoInputs", "inputs": {"frames": frames}},
+        "2": {"class_type": "XDUA_DrawPose", "inputs": {"poses": ["1", 3], **drawn}},
+        "3": {"class_type": "XDUA_EncodeVideo", "inputs": {"images": ["2", 0], **saved}},
+    }
+
+
+def test_twenty_prompts_queued_at_once(tally, comfy):
+    """ComfyUI runs a queue one by one; each gives a file of its own, none takes another's name."""
+    executor, made = comfy.executor(), set()
+    for number in range(20):
+        run = executor.run(prompt(2 + number % 3, "queue/same"))
+        if "3" in run.executed:
+            made.add(run.outputs["3"][1])
+        tally.worked()
+    assert len(made) == 20
+    assert {file.name for file in (comfy.base / "output" / "queue").iterdir()} == {
+        Path(name).name for name in made
+    }
+
+
+def resident() -> float:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_many_runs_in_one_process_in_flat_memory(tally, amount, own_place, capsys):  # noqa: F811
+    from xdyna_unianimate.app.cli import main
+
+    runs, memory = amount(4, 200), []
+    for _ in range(runs):
+        assert main(words("xdyna", own_place / "out", "--no-resume", "--steps", "1")) == 0
+        memory.append(resident())
+        tally.worked()
+    capsys.readouterr()
+    quarter = max(runs // 4, 1)
+    grown = np.median(memory[-quarter:]) - np.median(memory[quarter : 2 * quarter])
+    assert grown < 30, f"{grown:.0f} MB more at the end: {memory}"
+
+
+ONE = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from xdyna_unianimate.app.cli import main
+from xdyna_unianimate.demo import checkpoints
+given = json.loads(sys.argv[1])
+for name, file in given["weights"].items():
+    setattr(checkpoints, name, Path(file))
+raise SystemExit(max(main(words) for words in given["all"]))
+"""
+
+
+def test_two_processes_share_a_cache_and_models(tally, amount, own_place, small_weights):  # noqa: F811
+    """Same poses, same kept runs, same weights, at the same time: both end, with the same frames."""
+    weights = {name: str(file) for name, file in small_weights.items()}
+    times = amount(1, 10)
+    running = []
+    for name in ("one", "two"):
+        all_words = [words("xdyna", own_place / f"{name}{number}") for number in range(times)]
+        given = json.dumps({"weights": weights, "all": all_words})
+        environment = {**os.environ, "XDUA_CACHE": str(own_place / "cache"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", ONE, given]
+        running.append(
+            subprocess.Popen(
+                command, env=environment, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL
+            )
+        )
+    for process in running:
+        said = process.communicate(timeout=300)[1]
+        tally.worked() if process.returncode == 0 else tally.lost(said)
+    first = pictures(own_place / "one0")
+    assert len(first) == 10
+    for number in range(times):
+        for name in ("one", "two"):
+            same = pictures(own_place / f"{name}{number}") == first
+            tally.worked() if same else tally.lost(f"{name}{number} has other frames")
+    assert not list(own_place.rglob("*.part"))
+
+
+@pytest.mark.full
+def test_a_clip_of_10000_frames_in_flat_memory(tally, tmp_path):
+    """At the benchmark's tiny size, with windows; see tests/benchmarks/long_clips.py."""
+    short, long = (measured("xdyna", frames, tmp_path) for frames in (1000, 10_000))
+    assert short["code"] == long["code"] == 0
+    # What grows with frames are poses and latents: kilobytes each at this size.
+    assert long["peak"] - short["peak"] < 150, (short["peak"], long["peak"])
+    tally.worked(2)
