@@ -217,10 +217,11 @@ def test_cancels_at_random_moments(tally, amount, own_place, monkeypatch, capsys
         handle.remove()
 
 
-def test_kills_at_random_moments(tally, amount, tmp_path, processes, lively_weights):  # noqa: F811
-    """Kills of the process at random moments, and inside writes of its state."""
+@pytest.mark.full
+def test_kills_at_random_moments(tally, tmp_path, processes, lively_weights):  # noqa: F811
+    """A hundred, some inside writes of its state; tests/app/test_resume.py kills five in the normal suite."""
     killing, rng = Killing(tmp_path, processes, lively_weights), random.Random(7)
-    for number in range(amount(1, 20)):
+    for number in range(20):
         how = list(SYSTEMS)[number % len(SYSTEMS)]
         before = killing.kills
         survive(killing, how, 5, rng, "--seed", str(number))
