@@ -109,7 +109,7 @@ def test_the_archive_holds_what_users_need_and_nothing_else(archive):
     assert not parts & {"tests", "benchmarks", "golden", ".ci", "train.py", "training.py", "__pycache__"}
     suffixes = {Path(name).suffix for name in archive}
     assert suffixes <= {
-        "", ".py", ".md", ".txt", ".toml", ".json", ".jpg", ".png", ".mp4", ".npz", ".safetensors", ".js",
+        "", ".py", ".md", ".txt", ".toml", ".json", ".jpg", ".webp", ".png", ".mp4", ".npz", ".safetensors", ".js",
     }  # fmt: skip
 
 

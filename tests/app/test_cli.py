@@ -331,8 +331,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     write = runs.Session.write
 
-    def counted(session, request, prepared, target):
-        result = write(session, request, prepared, target)
+    def counted(session, request, prepared, target, truth=None):
+        result = write(session, request, prepared, target, truth)
         files.append(result.video)
         return result
 

@@ -25,6 +25,10 @@ def test_there_are_languages():
     assert {"en", "zh"} <= set(LANGUAGES)
 
 
+def test_every_node_is_there(comfy, entries):
+    assert sorted(entries) == sorted(comfy.pack)
+
+
 def test_entries_have_the_inputs_and_outputs_of_their_nodes(comfy, entries):
     for name, entry in entries.items():
         schema = comfy.pack[name].GET_SCHEMA()

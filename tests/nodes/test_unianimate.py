@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from xdyna_unianimate.demo.architectures import UNIANIMATE
 
 from ..fakes.executor import NodeError
 
@@ -131,7 +132,8 @@ def test_without_the_pose_of_the_reference(executor):
 
 def test_conditions_lie_on_the_cpu_and_hold_both_branches(executor):
     told = executor.run(graph()).outputs["8"][0].told
-    assert told.cond.pose.shape == (1, 8, 3, 24, 16) and told.cond.pose.device.type == "cpu"
+    assert told.cond.pose.shape == (1, UNIANIMATE.concat_dim, 3, 24, 16)
+    assert told.cond.pose.device.type == "cpu"
     assert told.uncond.pose is None and told.uncond.context.shape == told.cond.context.shape
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from xdyna_unianimate.video_core.deep import DeepFeatures
-from xdyna_unianimate.video_core.fast import EXACT, Fast, compiled, guided_during
+from xdyna_unianimate.video_core.fast import EXACT, Fast, guided_during
 
 STEPS = [800, 600, 400, 200]
 
@@ -75,46 +77,9 @@ def test_every_step_whole_keeps_nothing() -> None:
 # ---- compiling -----------------------------------------------------------------------------------------
 
 
-class Layer(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.sin(self.linear(x))
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(Layer(3), nn.SiLU(), Layer(3))
-
-
-def test_compiled_layers_give_the_same_and_are_as_they_were_afterwards() -> None:
-    net, x, graphs = network(), torch.randn(5, 3), []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    plain = net(x)
-    with compiled([net], (Layer,), backend):
-        torch.testing.assert_close(net(x), plain)
-    assert len(graphs) >= 2, "the layers, and the trial before them"
-    assert all(layer._compiled_call_impl is None for layer in net)
-
-
-def test_without_a_working_compiler_the_layers_run_as_they_are(caplog) -> None:
-    def broken(graph, inputs):
-        raise RuntimeError("no compiler")
-
-    net, x = network(), torch.randn(5, 3)
-    with caplog.at_level(logging.WARNING), compiled([net], (Layer,), broken):
-        assert torch.equal(net(x), network()(x))
-    assert "torch.compile does not work here" in caplog.text
-
-
-def test_an_error_leaves_nothing_compiled() -> None:
-    net = network()
-    with pytest.raises(KeyboardInterrupt), compiled([net], (Layer,), "eager"):
-        raise KeyboardInterrupt
-    assert all(layer._compiled_call_impl is None for layer in net)
+def test_compiled_layers_in_a_process_of_their_own() -> None:
+    """torch's compiler, once imported, changes what later tests count on the meta device."""
+    script = Path(__file__).parent / "compiled_layers.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["same", "without", "after"]
