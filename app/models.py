@@ -167,11 +167,12 @@ def missing(name: str, searched: Iterable[Path], put_into: Path) -> str:
     )
 
 
-def below(folder: Path, relative: str) -> Path | None:
+def below(folder: Path, relative: str, *, confined: bool = False) -> Path | None:
     """``folder / relative``, each part matched without regard to case; None where it is not there.
 
     A space at the end of a name is overlooked: a pack once fetched a file under such a name (peers 2.6).
     A path that would lead out of the folder (``..``, absolute, a drive letter) is not there either.
+    confined: nor is what lies behind a link that leads out; it is not even looked at.
     """
     here = folder
     for part in PurePosixPath(relative.replace("\\", "/")).parts:
@@ -181,7 +182,7 @@ def below(folder: Path, relative: str) -> Path | None:
         same = (p for p in entries if p.name == part)
         alike = (p for p in entries if p.name.rstrip().casefold() == part.casefold())
         found = next(chain(same, alike), None)
-        if found is None:
+        if found is None or (confined and not found.resolve().is_relative_to(folder.resolve())):
             return None
         here = found
     return here

@@ -85,9 +85,13 @@ class SavePlace:
 def save_place(prefix: str, width: int = 0, height: int = 0) -> SavePlace:
     """The next free name in ComfyUI's output folder; a prefix may hold folders, %width%, %height% etc.
 
-    Raises ValueError for a prefix that Windows would refuse, or that leads out of the folder there.
+    Raises ValueError for a prefix that Windows would refuse, or that leads out of the folder, by a link too.
     """
     names.check_prefix(prefix)
+    root = Path(folder_paths.get_output_directory())
+    # ComfyUI 0.3.64 looks at the words alone, and would follow a link (and make folders behind it).
+    if not (root / prefix).parent.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{prefix!r} leads outside the output folder {root}; give a name that stays inside.")
     folder, name, number, subfolder, _ = folder_paths.get_save_image_path(
         prefix, folder_paths.get_output_directory(), width, height
     )
@@ -117,8 +121,8 @@ def input_files(suffixes: Sequence[str]) -> list[str]:
 def input_file(name: str) -> Path:
     """A file of the input folder by its name; FileNotFoundError where it is missing or leads out of the folder."""
     root = Path(folder_paths.get_input_directory())
-    file = models.below(root, name)
-    if file is None or not file.is_file() or not file.resolve().is_relative_to(root.resolve()):
+    file = models.below(root, name, confined=True)
+    if file is None or not file.is_file():
         raise FileNotFoundError(f"There is no file {name!r} in ComfyUI's input folder {root}.")
     return file
 

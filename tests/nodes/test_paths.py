@@ -197,3 +197,35 @@ def test_the_search_reads_the_process_environment_by_default(monkeypatch, tmp_pa
     put(tmp_path / "yzd-v/DWPose/yolox_l.onnx")
     monkeypatch.setitem(os.environ, "AUX_ANNOTATOR_CKPTS_PATH", str(tmp_path))
     assert models.neighbours([]) == [tmp_path / "yzd-v/DWPose"]
+
+
+def test_a_link_out_of_the_output_folder_is_not_followed(comfy, tmp_path):
+    """ComfyUI 0.3.64 looks at the words of a name alone and would write behind the link."""
+    import folder_paths
+    from xdyna_unianimate.nodes import paths
+
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (Path(folder_paths.get_output_directory()) / "leads-out").symlink_to(outside)
+    for prefix in ("leads-out/clip", "leads-out/new/clip"):
+        with pytest.raises(ValueError, match="outside the output folder"):
+            paths.save_place(prefix)
+    assert not list(outside.iterdir())
+
+
+def test_nothing_behind_a_link_out_of_the_input_folder_is_looked_at(comfy, tmp_path, monkeypatch):
+    import folder_paths
+    from xdyna_unianimate.nodes import paths
+
+    root, outside, looked = Path(folder_paths.get_input_directory()), tmp_path / "elsewhere", []
+    put(outside / "x.json")
+    put(root / "kept" / "x.json")
+    (root / "leads-away").symlink_to(outside)
+    (root / "leads-back").symlink_to(root / "kept")
+    entries = models._entries
+    monkeypatch.setattr(models, "_entries", lambda folder: looked.append(folder) or entries(folder))
+    for name in ("leads-away/x.json", "Leads-Away/x.json", "leads-away", "leads-away/none"):
+        with pytest.raises(FileNotFoundError, match="no file"):
+            paths.input_file(name)
+    assert set(looked) == {root}
+    assert paths.input_file("leads-back/x.json").samefile(root / "kept" / "x.json")
