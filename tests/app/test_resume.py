@@ -25,6 +25,9 @@ from xdyna_unianimate.video_core.progress import Reached
 HERE = Path(__file__).parent
 PATIENCE = 120.0
 
+LATE = ("diffusers.models.autoencoders.autoencoder_kl", "transformers.models.clip.modeling_clip")
+"""What those libraries import only when it is asked for: most of the time of a short run."""
+
 SYSTEMS = {
     "unianimate": ("--mode", "windows", "--context-size", "4", "--context-overlap", "1"),
     "continuation": ("--mode", "continuation", "--context-size", "4"),
@@ -43,12 +46,14 @@ def words(how: str, target: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def processes() -> BaseContext:
-    """Real processes; where the system can fork, torch and diffusers are imported for all of them once."""
+    """Real processes; where the system can fork, all that a run imports is imported for all of them once."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    cores = [f"xdyna_unianimate.{core}_core.load" for core in ("unianimate", "xdyna")]
-    context.set_forkserver_preload([*cores, "xdyna_unianimate.app.cli", "diffusers", "av", "cv2"])
+    cores = [
+        f"xdyna_unianimate.{core}_core.{name}" for core in ("unianimate", "xdyna") for name in ("load", "pipeline")
+    ]
+    context.set_forkserver_preload([*cores, "xdyna_unianimate.app.cli", *LATE, "av", "cv2"])
     return context
 
 
