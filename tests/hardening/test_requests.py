@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,10 +42,11 @@ WRONG: tuple[Any, ...] = (
 NAMES = (
     "../escape", "../../../../escape", "a/../../escape", "..", ".", "", "/tmp/xdua-escape/x", "~/escape", "//host/x",
     "C:\\escape", "C:escape", "\\\\host\\share\\x", "..\\..\\escape", "CON", "nul.txt", "COM1", "aux/x", "a:b", "a*b",
-    "link/x", "link", "naïve 模型 ☂", "n" * 300, "d/" * 150 + "x", "a\0b", "a\nb", "%date:yyyy%", "%width%/../../x",
+    "link-out/x", "link-out/new/x", "link-out/x.json", "link-out/x.safetensors", "link-out",
+    "naïve 模型 ☂", "n" * 300, "d/" * 150 + "x", "a\0b", "a\nb", "%date:yyyy%", "%width%/../../x",
     "file:///etc/hostname", "http://127.0.0.1:9/x", "-rf", "a ", "a.", "\ud800",
 )  # fmt: skip
-"""For whatever is a path, a name or the beginning of one; ``link`` is a link that leads out."""
+"""For whatever is a path, a name or the beginning of one; ``link-out`` is a link that leads out."""
 
 
 class Sink:
@@ -60,10 +62,26 @@ class Sink:
         return ()
 
 
+def behind_links(base: Path) -> Path:
+    """A folder outside ComfyUI's, with files in it: through a link to nothing, nothing could be reached."""
+    folder = base.parent / "xdua-escape"
+    if not folder.exists():
+        folder.mkdir()
+        for name in ("x.json", "x.safetensors"):
+            (folder / name).touch()
+    return folder
+
+
+def lead_out(comfy: comfy_host.Comfy) -> None:
+    for folder in ("input", "output"):
+        (comfy.base / folder / "link-out").symlink_to(behind_links(comfy.base))
+
+
 @pytest.fixture(scope="module")
 def comfy(tmp_path_factory) -> Iterator[comfy_host.Comfy]:
     with comfy_host.running(tmp_path_factory.mktemp("requests")) as host:
         host.core["XDUA_TestSink"] = Sink
+        lead_out(host)
         yield host
 
 
@@ -207,6 +225,7 @@ from tests_package.fakes import comfy_host
 from tests_package.hardening import test_requests as own
 base = Path(sys.argv[1])
 with comfy_host.running(base) as comfy:
+    own.lead_out(comfy)
     own.hostile_names(comfy, report)
 """
 
@@ -219,8 +238,6 @@ def hostile_names(comfy: comfy_host.Comfy, report: Any, names: Sequence[str] = N
     executor = comfy.executor()
     images = torch.zeros(1, 16, 16, 3)
     poses = inputs.driving_poses()[:1]
-    for folder in ("input", "output"):
-        (comfy.base / folder / "link").symlink_to(comfy.base.parent / "xdua-escape")
     for kind, cls in sorted(comfy.pack.items()):
         for name, spec in widgets(cls).items():
             if not is_name(name, spec):
@@ -249,18 +266,15 @@ def hostile_names(comfy: comfy_host.Comfy, report: Any, names: Sequence[str] = N
                     report(case=case, said="", fine=True)
 
 
-READ_ANYWHERE = (
-    "/usr",
-    "/lib",
-    "/etc",
-    "/proc",
-    "/sys",
-    "/dev",
-    "/opt",
-    "/bin",
-    "/root/.pyenv",
-    "/work/.venv",
-)
+READ_ANYWHERE = ("/usr", "/lib", "/etc", "/proc", "/sys", "/dev", "/opt", "/bin")
+
+
+def of_this_python() -> set[str]:
+    """Where Python, what is installed in it, our package and the tests lie; links and what they stand for."""
+    import xdyna_unianimate
+
+    places = [sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *xdyna_unianimate.__path__, ROOT]
+    return {str(form) for place in map(Path, places) for form in (place, place.resolve())}
 
 
 def test_some_hostile_names_are_refused_or_stay_inside(tally, comfy):
@@ -271,7 +285,7 @@ def test_some_hostile_names_are_refused_or_stay_inside(tally, comfy):
             tally.refused(said) if said else tally.worked()
 
     before = {file for file in comfy.base.parent.rglob("*") if comfy.base not in file.parents}
-    hostile_names(comfy, report, NAMES[:6])
+    hostile_names(comfy, report, [*NAMES[:6], *(name for name in NAMES if "link-out" in name)])
     assert {file for file in comfy.base.parent.rglob("*") if comfy.base not in file.parents} == before
 
 
@@ -282,6 +296,7 @@ def test_hostile_names_open_nothing_outside(tally, tmp_path):
         pytest.skip(why_no_trace())
     base = tmp_path / "comfy"
     (base / "temp").mkdir(parents=True)
+    behind_links(base)
     package = __name__.rpartition(".hardening")[0]
     folder = ROOT / "tests"
     script = f"""
@@ -308,6 +323,7 @@ for part, place in ((name, {str(folder)!r}), (name + ".hardening", {str(folder /
             tally.worked()
     begin = next(i for i, line in enumerate(done.trace) if "xdua-link" in line or "/comfy/output" in line)
     allowed = tuple(str(place) for place in (base, tmp_path / "cache"))
+    own = of_this_python()
     for line in done.trace[begin:]:
         if "connect(" in line and "AF_INET" in line:
             tally.lost(f"connects: {line}")
@@ -322,13 +338,13 @@ for part, place in ((name, {str(folder)!r}), (name + ".hardening", {str(folder /
         writes = (
             match[1] != "open" and match[1] != "openat" or bool(re.search("O_WRONLY|O_RDWR|O_CREAT", rest))
         )
-        if path.startswith(allowed) and "/link/" not in path:
+        if path.startswith(allowed) and "/link-out/" not in path:
             continue
         if writes and path not in ("/dev/null",) or "escape" in path or "hostname" in path:
             tally.lost(f"opened: {line[:200]}")
         elif path == str(tmp_path) and "O_DIRECTORY" in rest:
             # Where Python looks for installed packages, among others.
             continue
-        elif not path.startswith((*READ_ANYWHERE, str(ROOT), sys.prefix, sys.base_prefix)):
+        elif not path.startswith((*READ_ANYWHERE, *own)):
             tally.lost(f"read: {line[:200]}")
     tally.worked()
