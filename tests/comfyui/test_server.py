@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
-from pathlib import Path
 
 import av
 import pytest
 from PIL import Image
 
-from ..fakes.server import described
-from ..fakes.workflow import to_prompt
-
-ROOT = Path(__file__).resolve().parents[2]
-WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PACK_MODULE = "custom_nodes.xdyna-unianimate"
 
 
@@ -52,25 +45,17 @@ def clip(comfyui, name: str = "ramp.png", **settings) -> dict:
     }
 
 
-def test_the_pack_loads_without_a_word_of_complaint_and_quickly(comfyui, ours):
+def test_the_pack_loads_without_a_word_of_complaint(comfyui, ours):
     assert ours and all(name.startswith("XDUA_") for name in ours)
-    log = (comfyui.base / "server.log").read_text(errors="replace")
+    log = comfyui.whole_log()
     assert "IMPORT FAILED" not in log and "Traceback" not in log and "are left out" not in log
-    (seconds,) = re.findall(r"([\d.]+) seconds.*xdyna-unianimate", log)
-    assert float(seconds) < 1.0
 
 
 def test_the_page_finds_a_text_and_a_file_for_every_node(comfyui, ours):
     for name, node in ours.items():
-        assert (
-            node["display_name"]
-            and node["description"]
-            and node["category"].startswith("X-Dyna + UniAnimate/")
-        )
+        assert node["display_name"] and node["description"] and node["category"].startswith("X-Dyna + UniAnimate/")
         page = f"/extensions/xdyna-unianimate/docs/{name}.md"
-        answer = subprocess.run(
-            ["curl", "-sf", comfyui.url + page], capture_output=True, text=True, check=False
-        )
+        answer = subprocess.run(["curl", "-sf", comfyui.url + page], capture_output=True, text=True, check=False)
         assert answer.returncode == 0 and answer.stdout.startswith(f"# {node['display_name']}"), page
 
 
@@ -88,9 +73,7 @@ def test_a_clip_of_odd_size_is_saved_shown_and_passed_on_to_core(comfyui):
 def test_a_late_change_runs_late_nodes_only(comfyui):
     comfyui.run(clip(comfyui, "late.png"))
     entry = comfyui.wait(comfyui.start(clip(comfyui, "late.png", fps=12.0)))
-    (cached,) = [
-        message[1]["nodes"] for message in entry["status"]["messages"] if message[0] == "execution_cached"
-    ]
+    (cached,) = [message[1]["nodes"] for message in entry["status"]["messages"] if message[0] == "execution_cached"]
     assert cached == ["1"]
 
 
@@ -99,12 +82,3 @@ def test_a_bad_value_arrives_as_one_sentence(comfyui):
     (failure,) = [m[1] for m in entry["status"]["messages"] if m[0] == "execution_error"]
     assert failure["node_id"] == "2"
     assert "outside the output folder" in failure["exception_message"]
-
-
-@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_shipped_workflow_runs_to_its_end(comfyui, info, workflow):
-    for file in (ROOT / "workflows").glob("input/*"):
-        (comfyui.base / "input" / file.name).write_bytes(file.read_bytes())
-    shown = comfyui.run(to_prompt(json.loads(workflow.read_text()), described(info)), limit=400)
-    files = [file for node in shown.values() for file in node.get("images", [])]
-    assert files and all((comfyui.base / f["type"] / f["subfolder"] / f["filename"]).is_file() for f in files)

@@ -21,6 +21,8 @@ from .executor import Prompt
 
 START_LIMIT = 120.0
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+ON_CPU = Path(__file__).with_name("on_cpu.py")
+LOADING = Path(__file__).with_name("loading.py")
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,13 @@ class Server:
             raise AssertionError(f"{path}: {error.read().decode()}") from error
         return json.loads(answer) if answer else None
 
-    def start(self, prompt: Prompt) -> str:
-        """Queue a prompt; its id. AssertionError with the server's reasons when any node of it is refused."""
-        answer = self.post("/prompt", {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": {}}}})
+    def start(self, prompt: Prompt, client: str = "") -> str:
+        """Queue a prompt for a listener's client id; the prompt's id.
+
+        AssertionError with the server's reasons when any node of it is refused.
+        """
+        content = {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": {}}}}
+        answer = self.post("/prompt", content | ({"client_id": client} if client else {}))
         assert not answer.get("node_errors"), answer["node_errors"]
         return answer["prompt_id"]
 
@@ -69,33 +75,34 @@ class Server:
 
     def memory(self) -> int:
         """Resident bytes of the process (Linux)."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf(
-            "SC_PAGE_SIZE"
-        )
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def files(self) -> set[Path]:
+        """All that lies in its folders for outputs and temporary files, and in those of Python."""
+        folders = (self.base / name for name in ("output", "temp", "tmp"))
+        return {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+    def whole_log(self) -> str:
+        return (self.base / "server.log").read_text(errors="replace")
 
     def log(self) -> str:
-        return "\n".join((self.base / "server.log").read_text(errors="replace").splitlines()[-60:])
+        return "\n".join(self.whole_log().splitlines()[-60:])
 
 
 @contextmanager
-def serving(comfyui: Path, pack: Path, base: Path, *options: str) -> Iterator[Server]:
-    """ComfyUI with one pack linked into its custom_nodes, on a free port of this machine, on the CPU."""
-    for name in ("input", "output", "temp", "user", "models", "custom_nodes"):
-        (base / name).mkdir(parents=True, exist_ok=True)
-    (base / "custom_nodes" / "xdyna-unianimate").symlink_to(pack, target_is_directory=True)
+def serving(comfyui: Path, pack: Path, base: Path, *options: str, cpu: bool = True) -> Iterator[Server]:
+    """ComfyUI with one pack linked into its custom_nodes, on a free port of this machine.
+
+    cpu: with ``--cpu``; else it is made to take the CPU for a GPU, for options that do not go with ``--cpu``.
+    """
+    linked(pack, base)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    python = os.environ.get("COMFY_PYTHON", sys.executable)
-    command = [python, str(comfyui / "main.py"), "--cpu", "--port", str(port), "--base-directory", str(base)]
-    command += [
-        "--database-url",
-        "sqlite:///:memory:",
-        "--disable-auto-launch",
-        "--disable-api-nodes",
-        *options,
-    ]
-    environment = {**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **OFFLINE}
+    program = [str(comfyui / "main.py"), "--cpu"] if cpu else [str(ON_CPU), str(comfyui / "main.py")]
+    command = [python(), *program, "--port", str(port), *usual(base), *options]
+    environment = apart(base)
     with (base / "server.log").open("w") as log:
         process = subprocess.Popen(command, cwd=base, env=environment, stdout=log, stderr=subprocess.STDOUT)
         server = Server(f"http://127.0.0.1:{port}", base, process)
@@ -109,6 +116,51 @@ def serving(comfyui: Path, pack: Path, base: Path, *options: str) -> Iterator[Se
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def loaded(comfyui: Path, pack: Path, base: Path) -> dict[str, Any]:
+    """A start that ends when all packs are loaded: the report of ``loading.py``, and ``log``, what was printed."""
+    link, report = linked(pack, base), base / "report.json"
+    command = [python(), str(LOADING), str(comfyui / "main.py"), str(link), str(report), "--cpu"]
+    done = subprocess.run(
+        [*command, "--quick-test-for-ci", *usual(base)],
+        cwd=base,
+        env=apart(base),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=START_LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return {**json.loads(report.read_text(encoding="utf-8")), "log": done.stdout}
+
+
+def python() -> str:
+    """The Python that runs ComfyUI."""
+    return os.environ.get("COMFY_PYTHON", sys.executable)
+
+
+def linked(pack: Path, base: Path) -> Path:
+    """The pack's link below a base directory with all of ComfyUI's folders."""
+    for name in ("input", "output", "temp", "user", "models", "custom_nodes", "tmp"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    link = base / "custom_nodes" / "xdyna-unianimate"
+    link.symlink_to(pack, target_is_directory=True)
+    return link
+
+
+def usual(base: Path) -> list[str]:
+    """Options of every start: files below ``base`` only, no page opened, no nodes that call services."""
+    files = ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+    return [*files, "--disable-auto-launch", "--disable-api-nodes"]
+
+
+def apart(base: Path) -> dict[str, str]:
+    """This process's environment without its own import path, offline, and with a folder for temporary files."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | OFFLINE
+    return environment | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(base / "tmp"))
 
 
 def _until_it_listens(server: Server) -> None:

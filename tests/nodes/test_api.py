@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..fakes import comfy_host
+from ..fakes import comfy_host, server
 
 HEAVY = ("diffusers", "cv2", "onnxruntime", "mediapipe", "transformers", "av", "safetensors", "scipy")
 LOADED_BY_COMFYUI = (
@@ -79,13 +79,14 @@ def test_every_module_of_the_pack_is_imported_here(comfy):
 LOADING = """
 import asyncio, importlib.util, json, sys, time
 root, pack = sys.argv[1:3]
-sys.path.insert(0, root)
-import comfy.cli_args
+sys.path[:0] = [root, pack + "/tests/fakes"]
+import comfy.cli_args, loading
 comfy.cli_args.args.base_directory = sys.argv[3]
 for name in sys.argv[4].split():
     importlib.import_module(name)
 host = set(sys.modules)
-start = time.perf_counter()
+told = loading.watch(pack)
+start = time.process_time()
 name = pack.replace(".", "_x_")
 spec = importlib.util.spec_from_file_location(name, pack + "/__init__.py")
 module = importlib.util.module_from_spec(spec)
@@ -93,9 +94,9 @@ sys.modules[name] = module
 spec.loader.exec_module(module)
 nodes = asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
 schemas = [node.GET_SCHEMA().node_id for node in nodes]
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 new = sorted({module.split(".")[0] for module in set(sys.modules) - host})
-print(json.dumps({"seconds": seconds, "nodes": schemas, "new": new}))
+print(json.dumps({"seconds": seconds, "nodes": schemas, "new": new, "told": told}))
 """
 
 
@@ -113,4 +114,27 @@ def test_loading_by_path_is_quick_and_pulls_in_nothing_heavy(tmp_path):
     assert report["nodes"] and all(node.startswith("XDUA_") for node in report["nodes"])
     assert not set(report["new"]) & set(HEAVY), "heavy libraries are imported where they are used"
     assert report["seconds"] < 1.0
-    assert not any(tmp_path.iterdir()), "loading writes nothing"
+    assert not any(tmp_path.iterdir()) and report["told"] == [], (
+        "no network, no file written, no program started"
+    )
+
+
+NAUGHTY = """
+import os, pathlib, socket, subprocess
+pathlib.Path({place!r}).write_text("here I was")
+pathlib.Path({place!r}).read_text()
+with socket.socket() as line:
+    line.bind(("127.0.0.1", 0))
+os.environ["HERE_I_WAS"] = "1"
+"""
+
+
+def test_a_pack_that_writes_or_listens_would_be_seen(tmp_path):
+    pack, program, report = tmp_path / "pack", tmp_path / "main.py", tmp_path / "report.json"
+    pack.mkdir()
+    (pack / "__init__.py").write_text(NAUGHTY.format(place=str(tmp_path / "left")))
+    program.write_text("import pathlib, pack\npathlib.Path('mine').write_text('not of the pack')\nexit(0)\n")
+    command = [sys.executable, server.LOADING, program, pack, report]
+    subprocess.run([*map(str, command)], cwd=tmp_path, check=True)
+    told = json.loads(report.read_text())["told"]
+    assert [line.split()[0] for line in told] == ["open", "socket.bind", "os.putenv"]

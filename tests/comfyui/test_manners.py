@@ -1,0 +1,111 @@
+"""Long nodes on the real server: previews and bars that move, cancelled and failed runs, the memory they leave."""
+
+from __future__ import annotations
+
+import copy
+import io
+import time
+
+import pytest
+from PIL import Image
+
+from ..fakes.listener import listening
+
+SPARE = 50 * 2**20
+SAMPLERS = {"unianimate_short": "XDUA_UniAnimateSampler", "xdyna_pose_face": "XDUA_XDynaSampler"}
+FAILURES = {
+    "unianimate_short": {"mode": "windows", "window": 8, "overlap": 8},
+    "xdyna_pose_face": {"window": 4, "overlap": 4},
+}
+"""Windows that cannot be."""
+
+PATIENCE = 3.0
+"""Seconds from the press of cancel to its effect, on a busy machine."""
+
+
+@pytest.fixture(params=SAMPLERS)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def prompt(name, shipped) -> dict:
+    return shipped(name)
+
+
+def number_of(prompt: dict, kind: str) -> str:
+    (number,) = (number for number, node in prompt.items() if node["class_type"] == kind)
+    return number
+
+
+def changed(prompt: dict, **changes) -> dict:
+    """With other widgets, each in every node that has it; the seed is one of them."""
+    other = copy.deepcopy(prompt)
+    for node in other.values():
+        node["inputs"] |= {key: value for key, value in changes.items() if key in node["inputs"]}
+    return other
+
+
+def message(entry: dict, kind: str) -> dict:
+    """The one message of a kind in a history entry."""
+    (content,) = (content for name, content in entry["status"]["messages"] if name == kind)
+    return content
+
+
+def test_the_sampler_shows_its_frames_and_moves_its_bar_while_it_works(comfyui, page, name, prompt):
+    sampler = number_of(prompt, SAMPLERS[name])
+    comfyui.wait(number := comfyui.start(changed(prompt, seed=31, steps=4), page.client))
+    page.until("executing", node=None, prompt_id=number)
+    begun = page.until("executing", node=sampler, prompt_id=number).when
+    ended = next(one.when for one in page.of("executing", prompt_id=number) if one.when > begun)
+    previews = [one for one in page.of("preview") if begun < one.when < ended]
+    assert len(previews) >= 2
+    pictures = [Image.open(io.BytesIO(one.content)) for one in previews]
+    assert all(picture.width > picture.height for picture in pictures), "frames side by side"
+    assert pictures[0].tobytes() != pictures[-1].tobytes()
+    bar = [one.content for one in page.of("progress", node=sampler, prompt_id=number)]
+    values = [one["value"] / one["max"] for one in bar]
+    assert values == sorted(values) and values[-1] == 1 and len(set(values)) >= 4
+
+
+def test_cancel_takes_effect_within_a_forward_and_leaves_nothing(comfyui, page, name, prompt):
+    sampler = number_of(prompt, SAMPLERS[name])
+    comfyui.run(prompt)
+    before = comfyui.files()
+    number = comfyui.start(changed(prompt, seed=32, steps=900), page.client)
+    page.until("progress", count=3, node=sampler, prompt_id=number)
+    comfyui.post("/interrupt", {})
+    asked = time.monotonic()
+    entry = comfyui.wait(number)
+    took = page.until("execution_interrupted", prompt_id=number).when - asked
+    later = [one for one in page.of("progress", node=sampler, prompt_id=number) if one.when > asked]
+    assert message(entry, "execution_interrupted")["node_id"] == sampler
+    assert took < PATIENCE and len(later) <= 1, (took, len(later))
+    assert comfyui.files() == before
+    shown = comfyui.run(changed(prompt, seed=32))
+    assert shown[number_of(prompt, "XDUA_EncodeVideo")]["images"]
+
+
+def test_a_second_a_cancelled_and_a_failed_run_leave_the_memory_of_the_first(start, clients, name, prompt):
+    sampler, encoder = number_of(prompt, SAMPLERS[name]), number_of(prompt, "XDUA_EncodeVideo")
+    with start() as fresh, listening(fresh.url, next(clients)) as page:
+        fresh.run(changed(prompt, seed=40))
+        first = fresh.memory()
+        grown = {}
+        fresh.run(changed(prompt, seed=41))
+        grown["second"] = fresh.memory() - first
+        number = fresh.start(changed(prompt, seed=42, steps=900), page.client)
+        page.until("progress", count=3, node=sampler, prompt_id=number)
+        fresh.post("/interrupt", {})
+        assert message(fresh.wait(number), "execution_interrupted")
+        grown["cancelled"] = fresh.memory() - first
+        entry = fresh.wait(fresh.start(changed(prompt, seed=43, **FAILURES[name])))
+        assert "cannot overlap" in message(entry, "execution_error")["exception_message"]
+        grown["failed early"] = fresh.memory() - first
+        entry = fresh.wait(fresh.start(changed(prompt, seed=44, filename_prefix="../outside/clip")))
+        assert message(entry, "execution_error")["node_id"] == encoder
+        grown["failed late"] = fresh.memory() - first
+        fresh.run(changed(prompt, seed=45))
+        grown["after them"] = fresh.memory() - first
+    print(name, {what: f"{size / 2**20:+.0f} MB" for what, size in grown.items()})
+    assert max(grown.values()) < SPARE, grown
