@@ -206,11 +206,11 @@ def test_what_core_places_by_itself_is_not_loaded_by_us(host, monkeypatch):
         assert device == torch.device("cpu")
 
 
-def test_cancel_stops_before_the_next_forward_of_a_placed_network(host):
+def test_cancel_stops_before_the_next_forward_of_a_placed_network(host, interrupt):
     import comfy.model_management as mm
 
     net, x = network(), torch.randn(1, 3, 4, 4)
-    with pytest.raises(mm.InterruptProcessingException), host.Managed(net).placed()(net):
+    with pytest.raises(interrupt), host.Managed(net).placed()(net):
         net(x)
         mm.interrupt_current_processing(True)
         net(x)
@@ -280,13 +280,13 @@ def test_a_strip_holds_first_and_last_frame(host, frames, shown):
     assert host.preview_strip(latents).flatten().tolist() == shown
 
 
-def test_cancel_stops_at_the_next_step_and_only_once(host, bar):
+def test_cancel_stops_at_the_next_step_and_only_once(host, bar, interrupt):
     import comfy.model_management as mm
 
     step = host.progress(5)
     step(1)
     mm.interrupt_current_processing(True)
-    with pytest.raises(mm.InterruptProcessingException):
+    with pytest.raises(interrupt):
         step(2)
     step(5)
     assert [done for done, _, _ in bar] == [1, 5]
