@@ -64,15 +64,19 @@ def draw_scene(seed: int, frames: int, canvas: tuple[int, int] = CANVAS) -> Clip
 
 def draw_picture(seed: int, canvas: tuple[int, int] = CANVAS) -> np.ndarray:
     """uint8 [H, W, 3]: one frame of the seed's clip; one in twelve shows the scene alone."""
+    return draw_moment(seed, canvas)[0]
+
+
+def draw_moment(seed: int, canvas: tuple[int, int] = CANVAS) -> tuple[np.ndarray, np.ndarray | None]:
+    """One frame of the seed's clip, uint8 [H, W, 3], and its points [134, 2]; None for a scene alone."""
     rng = np.random.default_rng([seed, 6])
     moment, scene = float(rng.integers(0, 200)), puppets.Scene.from_seed(seed)
     background = scene.render(moment, canvas)
     if rng.random() < 1 / 12:
-        return background
+        return background, None
     puppet = puppets.Puppet.from_seed(seed)
-    return puppets.render(
-        puppet, puppets.joints(puppet, puppets.Motion.from_seed(seed).angles(moment), canvas), background
-    )
+    points = puppets.joints(puppet, puppets.Motion.from_seed(seed).angles(moment), canvas)
+    return puppets.render(puppet, points, background), points
 
 
 def draw_pair(seed: int, canvas: tuple[int, int] = CANVAS) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Train the demo's networks on drawn puppets.
 
-``python -m xdyna_unianimate.demo.train autoencoder|vision|unianimate|xdyna FOLDER``. The classes are the project's own,
-only narrow; the shipped weights came from these commands.
+``python -m xdyna_unianimate.demo.train autoencoder|vision|decoder|unianimate|xdyna FOLDER``. The classes are the
+project's own, only narrow; the shipped weights came from these commands.
 """
 
 from __future__ import annotations
@@ -40,7 +40,18 @@ from ..xdyna_core.unet import XDynaUNet
 from . import checkpoints as weights
 from .architectures import AUTOENCODER, CONTROL, RESAMPLER, TEXT, UNIANIMATE, VISION, XDYNA
 from .checkpoints import store
-from .data import CANVAS, HELD_OUT, Clip, batches, draw_clip, draw_pair, draw_picture, draw_scene, pixels
+from .data import (
+    CANVAS,
+    HELD_OUT,
+    Clip,
+    batches,
+    draw_clip,
+    draw_moment,
+    draw_pair,
+    draw_picture,
+    draw_scene,
+    pixels,
+)
 from .training import Plan, train
 
 if TYPE_CHECKING:
@@ -65,25 +76,33 @@ def reconstruction_loss(vae: Vae, batch: Tensor, generator: torch.Generator) -> 
     posterior = DiagonalGaussianDistribution(vae.moments(batch))
     noise = _normal(posterior.mean.shape, generator, posterior.mean)
     restored = vae.restore(posterior.mean + posterior.std * noise).float()
-    edges = sum((restored - batch).diff(dim=axis).abs().mean() for axis in (-1, -2))
-    return (
-        F.mse_loss(restored, batch)
-        + 0.5 * F.l1_loss(restored, batch)
-        + 0.5 * edges
-        + 1e-6 * posterior.kl().mean()
-    )
+    return picture_error(restored, batch) + 1e-6 * posterior.kl().mean()
+
+
+def picture_error(restored: Tensor, pictures: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    """Mean squared, absolute and edge error of pictures [b, 3, H, W]; weight [b, 1, H, W] for every pixel."""
+    difference = restored - pictures
+    edges = sum((difference.diff(dim=axis).abs() * _without_last(weight, axis)).mean() for axis in (-1, -2))
+    return (weight * (difference.square() + 0.5 * difference.abs())).mean() + 0.5 * edges
+
+
+def _without_last(weight: Tensor | float, axis: int) -> Tensor | float:
+    return weight.narrow(axis, 0, weight.shape[axis] - 1) if isinstance(weight, Tensor) else weight
 
 
 def _draw_pixels(seed: int) -> Tensor:
     return pixels(draw_picture(seed))
 
 
-def train_autoencoder(folder: Path, plan: Plan, report: Report, device: str = "cpu") -> Vae:
+def train_autoencoder(
+    folder: Path, plan: Plan, report: Report, device: str = "cpu", begun: Vae | None = None
+) -> Vae:
     """The demo's autoencoder, with the mean and deviation of its latents in its config."""
     torch.manual_seed(plan.seed)
-    vae = Vae(AUTOENCODER).to(memory_format=torch.channels_last)
-    _quieten_posterior(vae)
-    vae = vae.to(device)
+    vae = begun or Vae(AUTOENCODER)
+    if begun is None:
+        _quieten_posterior(vae)
+    vae = vae.to(device, memory_format=torch.channels_last).requires_grad_(True)
     vae = train(
         vae, reconstruction_loss, lambda first: batches(_draw_pixels, plan.batch, first), plan, folder, report
     )
@@ -109,6 +128,41 @@ def with_latent_statistics(vae: Vae, pictures: int = 256) -> Vae:
     }
     vae.config = replace(vae.config, **statistics)
     return vae
+
+
+FACE_WEIGHT = 10.0
+"""Of the error where a face is, while the decoder trains alone or the face ControlNet does."""
+
+
+def decoder_loss(vae: Vae, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    """As ``reconstruction_loss`` without what concerns the encoder, and with faces, which are small, weighed up.
+
+    batch: picture [b, 3, H, W] in -1..1, face bool [b, 1, H, W].
+    """
+    with torch.no_grad():
+        mean, logvar = vae.moments(batch["picture"]).chunk(2, dim=1)
+        latents = mean + (logvar / 2).exp() * _normal(mean.shape, generator, mean)
+    restored = vae.restore(latents).float()
+    return picture_error(restored, batch["picture"], 1 + (FACE_WEIGHT - 1) * batch["face"])
+
+
+def _draw_picture_with_face(seed: int) -> dict[str, Tensor]:
+    picture, points = draw_moment(seed)
+    face = torch.zeros(1, *picture.shape[:2])
+    if points is not None:
+        (left, top), (right, bottom) = points[24:92].min(0), points[24:92].max(0)
+        face[:, max(int(top), 0) : int(bottom) + 2, max(int(left), 0) : int(right) + 2] = 1
+    return {"picture": pixels(picture), "face": face}
+
+
+def train_decoder(folder: Path, plan: Plan, report: Report, vae: Vae, device: str = "cpu") -> Vae:
+    """The decoder goes on by itself, behind an encoder that stays as it is: no network behind it notices."""
+    torch.manual_seed(plan.seed)
+    vae = vae.to(device, memory_format=torch.channels_last).requires_grad_(False)
+    for part in (vae.network.post_quant_conv, vae.network.decoder):
+        part.requires_grad_(True)
+    stream = lambda first: batches(_draw_picture_with_face, plan.batch, first)  # noqa: E731
+    return train(vae, decoder_loss, stream, plan, folder, report).cpu()
 
 
 # ---- image tower ---------------------------------------------------------------------------------------
@@ -140,11 +194,14 @@ def _draw_pair(seed: int) -> Tensor:
     return torch.from_numpy(draw_pair(seed))
 
 
-def train_vision(folder: Path, plan: Plan, report: Report, device: str = "cpu") -> ClipVision:
+def train_vision(
+    folder: Path, plan: Plan, report: Report, device: str = "cpu", begun: ClipVision | None = None
+) -> ClipVision:
     """The image tower of both systems, which stays as it is while they train."""
     torch.manual_seed(plan.seed)
     stream = lambda first: batches(_draw_pair, plan.batch, first)  # noqa: E731
-    return train(ClipVision(VISION).to(device), vision_loss, stream, plan, folder, report)
+    vision = (begun or ClipVision(VISION)).to(device).requires_grad_(True)
+    return train(vision, vision_loss, stream, plan, folder, report)
 
 
 # ---- what both systems are shown -----------------------------------------------------------------------
@@ -267,10 +324,11 @@ def train_unianimate(
     zero_y: Tensor,
     vision: ClipVision,
     device: str = "cpu",
+    begun: UniAnimateUNet | None = None,
 ) -> UniAnimateUNet:
     """All kinds of input mixed, all layers from the first step; autoencoder and image tower stay as they are."""
     torch.manual_seed(plan.seed)
-    unet = UniAnimateUNet(UNIANIMATE).to(device)
+    unet = (begun or UniAnimateUNet(UNIANIMATE)).to(device)
     stream = lambda first: batches(_draw_unianimate, None, first // plan.batch)  # noqa: E731
     loss = unianimate_loss(vae.to(device), zero_y.to(device), vision.to(device))
     return train(unet, loss, stream, plan, folder, report)
@@ -287,8 +345,8 @@ SCENE_SHARE = 0.125
 FIRST_TIMESTEPS = (876, 921, 951, 961, 981)
 """Where runs of 8, 12, 20, 25 and 50 steps begin: from the reference's latents under noise."""
 
-FACE_WEIGHT = 10.0
-"""Of the error where a face map shows something, while the face ControlNet trains."""
+FIGURE_WEIGHT = 3.0
+"""Of the error near the skeleton: the scene, most of a picture, is easy, since the reference shows it."""
 
 
 class XDynaNetworks(nn.Module):
@@ -322,6 +380,8 @@ STAGES = (
     Stage("body", 0.7),
     Stage("face", 0.2, face=True),
 )
+MORE_STAGES = (Stage("body", 0.7), Stage("face", 0.3, face=True))
+"""Of networks that go on."""
 
 
 def _draw_xdyna(number: int) -> dict[str, Tensor]:
@@ -377,7 +437,10 @@ def xdyna_loss(
         sample = torch.cat([reference, x], dim=2)
         predicted = model.unet(sample, t, context, *residuals, strengths=strengths)
         error = (predicted[:, :, 1:].float() - noise) ** 2 * signal.pow(-2).clamp(max=MOST_WEIGHT)
-        return (error * _weight_of_faces(batch["faces"])).mean() if stage.face else error.mean()
+        weight = _weight_near_figures(batch["poses"][:, 1:])
+        if stage.face:
+            weight = weight * _weight_of_faces(batch["faces"])
+        return (error * weight).mean()
 
     return loss
 
@@ -394,6 +457,13 @@ def _weight_of_faces(faces: Tensor) -> Tensor:
     """[b, 1, F, h, w] at the size of the latents: ``FACE_WEIGHT`` where a map shows something, else 1."""
     shown = rearrange(faces, "b f h w c -> b c f h w").amax(1, keepdim=True).float()
     return 1 + (FACE_WEIGHT - 1) * F.max_pool3d(shown, (1, 8, 8)).clamp(max=1)
+
+
+def _weight_near_figures(poses: Tensor) -> Tensor:
+    """[b, 1, F, h, w] at the size of the latents: ``FIGURE_WEIGHT`` on and beside the skeletons, else 1."""
+    shown = rearrange(poses, "b f h w c -> b c f h w").amax(1, keepdim=True).float()
+    near = F.max_pool3d(F.max_pool3d(shown, (1, 8, 8)), (1, 3, 3), stride=1, padding=(0, 1, 1))
+    return 1 + (FIGURE_WEIGHT - 1) * near.clamp(max=1)
 
 
 def _context(
@@ -421,17 +491,27 @@ def _residuals(
 
 
 def train_xdyna(
-    folder: Path, plan: Plan, report: Report, vae: Vae, text: Tensor, vision: ClipVision, device: str = "cpu"
+    folder: Path,
+    plan: Plan,
+    report: Report,
+    vae: Vae,
+    text: Tensor,
+    vision: ClipVision,
+    device: str = "cpu",
+    begun: XDynaNetworks | None = None,
 ) -> XDynaNetworks:
-    """Stage after stage, see ``STAGES``; image tower and autoencoder stay as they are."""
+    """Stage after stage, see ``STAGES``; image tower and autoencoder stay as they are.
+
+    begun: networks that have been through all of them, which go on in ``MORE_STAGES``.
+    """
     torch.manual_seed(plan.seed)
-    model = XDynaNetworks().to(device)
+    model = (begun or XDynaNetworks()).to(device)
     vae, vision, text = vae.to(device), vision.to(device), text.to(device)
     stream = lambda first: batches(_draw_xdyna, None, first // plan.batch)  # noqa: E731
-    for number, stage in enumerate(STAGES):
-        if stage.face:
+    for number, stage in enumerate(MORE_STAGES if begun else STAGES):
+        if begun is None and stage.face:
             _grow_face(model)
-        elif stage.adapter:
+        elif begun is None and stage.adapter:
             _grow_adapter(model)
         model.requires_grad_(not stage.face)
         model.face.requires_grad_(stage.face)
@@ -464,42 +544,78 @@ def _grow_face(model: XDynaNetworks) -> None:
 
 PLANS = {
     "autoencoder": Plan(5000, learning_rate=2e-3, average=0.99),
+    "decoder": Plan(5000, learning_rate=1e-3, average=0.995),
     "vision": Plan(600, learning_rate=1e-3, average=0.99, batch=64),
     "unianimate": Plan(3000, learning_rate=1.2e-3, average=0.995),
     "xdyna": Plan(3200, learning_rate=1.2e-3, average=0.995),
 }
 """What the shipped weights were trained with."""
 
+GO_ON_RATE = 1 / 3
+"""Of the learning rate, with which trained weights go on: the whole of it undoes hundreds of iterations first."""
 
-def run_autoencoder(folder: Path, plan: Plan, report: Report, device: str) -> None:
-    vae = train_autoencoder(folder, plan, report, device)
+
+def run_autoencoder(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = False) -> None:
+    begun = load_vae(weights.VAE, torch.float32) if go_on else None
+    _store_vae(train_autoencoder(folder, plan, report, device, begun), plan)
+
+
+def run_decoder(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = True) -> None:
+    _store_vae(train_decoder(folder, plan, report, load_vae(weights.VAE, torch.float32), device), plan)
+
+
+def _store_vae(vae: Vae, plan: Plan) -> None:
     store(weights.VAE, {"": vae.network}, {"config": vae.config}, note_of(plan))
 
 
-def run_vision(folder: Path, plan: Plan, report: Report, device: str) -> None:
+def run_vision(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = False) -> None:
     """Both towers of CLIP; the text tower, which only ever reads the empty text, stays as it is drawn."""
-    vision = train_vision(folder, plan, report, device).cpu()
+    begun = load_clip_vision(weights.CLIP, torch.float32) if go_on else None
+    vision = train_vision(folder, plan, report, device, begun).cpu()
     torch.manual_seed(plan.seed)
     towers = {"text_model.": ClipText(TEXT).network, "": vision.network}
     store(weights.CLIP, towers, {"text_config": TEXT, "vision_config": VISION}, note_of(plan))
 
 
-def run_unianimate(folder: Path, plan: Plan, report: Report, device: str) -> None:
+def run_unianimate(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = False) -> None:
     vae, text, vision = _trained_before()
     zero_y = text.encode(text.config.empty()).penultimate
-    unet = train_unianimate(folder, plan, report, vae, zero_y, vision, device).cpu()
+    begun = _filled(UniAnimateUNet(UNIANIMATE), weights.UNIANIMATE) if go_on else None
+    unet = train_unianimate(folder, plan, report, vae, zero_y, vision, device, begun).cpu()
     store(weights.UNIANIMATE, {"": unet}, {"config": UNIANIMATE}, note_of(plan))
 
 
-def run_xdyna(folder: Path, plan: Plan, report: Report, device: str) -> None:
+def run_xdyna(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = False) -> None:
     vae, text, vision = _trained_before()
     empty = text.encode(text.config.empty()).last
-    model = train_xdyna(folder, plan, report, vae, empty, vision, device).cpu()
+    begun = _stored_xdyna() if go_on else None
+    model = train_xdyna(folder, plan, report, vae, empty, vision, device, begun).cpu()
     note, face = note_of(plan), replace(CONTROL, conditioning_channels=6)
     store(weights.XDYNA, {"": model.unet}, {"config": XDYNA}, note)
     store(weights.XDYNA_POSE, {"": model.pose.net}, {"config": CONTROL}, note)
     store(weights.XDYNA_FACE, {"": model.face.net}, {"config": face}, note)
     store(weights.XDYNA_RESAMPLER, {"": model.resampler}, {"config": RESAMPLER}, note)
+
+
+def _stored_xdyna() -> XDynaNetworks:
+    """The networks as their files have them."""
+    model = XDynaNetworks()
+    for network, file in (
+        (model.unet, weights.XDYNA),
+        (model.pose.net, weights.XDYNA_POSE),
+        (model.face.net, weights.XDYNA_FACE),
+        (model.resampler, weights.XDYNA_RESAMPLER),
+    ):
+        _filled(network, file)
+    return model
+
+
+def _filled(network: nn.Module, file: Path) -> nn.Module:
+    """With the tensors of a file of the demo's weights."""
+    from safetensors.torch import load_file
+
+    network.load_state_dict(load_file(file))
+    return network
 
 
 def note_of(plan: Plan) -> str:
@@ -514,6 +630,7 @@ def _trained_before() -> tuple[Vae, ClipText, ClipVision]:
 
 RUNS = {
     "autoencoder": run_autoencoder,
+    "decoder": run_decoder,
     "vision": run_vision,
     "unianimate": run_unianimate,
     "xdyna": run_xdyna,
@@ -531,8 +648,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--go-on", action="store_true", help="begin with the demo's stored weights, not with random ones"
+    )
     args = parser.parse_args(arguments)
     plan = replace(PLANS[args.what], seed=args.seed)
+    if args.go_on:
+        plan = replace(plan, learning_rate=GO_ON_RATE * plan.learning_rate)
     plan = plan if args.iterations is None else replace(plan, iterations=args.iterations)
     with tqdm(desc=args.what) as bar:
 
@@ -542,7 +664,7 @@ def main(arguments: list[str] | None = None) -> int:
             bar.update(done - bar.n)
             bar.set_postfix(loss=f"{loss:.4f}")
 
-        RUNS[args.what](args.folder, plan, report, args.device)
+        RUNS[args.what](args.folder, plan, report, args.device, args.go_on)
     return 0
 
 

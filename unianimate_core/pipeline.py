@@ -20,7 +20,7 @@ from ..video_core.clip import ClipVision, squashed_pixels
 from ..video_core.deep import DeepFeatures
 from ..video_core.fast import compiled
 from ..video_core.images import Size, check_sides, resize, unit
-from ..video_core.placement import Placed, free_bytes, running_on
+from ..video_core.placement import Placed, free_bytes, running_on, smaller_on_oom
 from ..video_core.progress import NOWHERE, Journal, Progress
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import zero_terminal_snr_schedule
@@ -212,7 +212,7 @@ def conditions(unet: UniAnimateUNet, encoded: Encoded, inputs: Inputs, size: Siz
     _check_widths(unet, encoded)
     with placed(unet):
         # No more than a few poses are pixels at any time; what is kept of them is of latent size.
-        features = [unet.encode_poses(_poses(part, size)).cpu() for part in _some(inputs.poses, FRAMES_AT_ONCE)]
+        features = list(_pose_features(unet, inputs.poses, size))
         cond = unet.encode_conditions(zero_y=encoded.text, image=encoded.image)
         uncond = unet.encode_conditions(zero_y=encoded.text)
     cond = replace(cond.to("cpu"), pose=torch.cat(features, dim=2))
@@ -226,10 +226,18 @@ def _poses(pictures: Sequence[np.ndarray], size: Size) -> Tensor:
     return rearrange(resized, "f h w c -> 1 c f h w")
 
 
-def _some(pictures: Sequence[np.ndarray], count: int) -> Iterator[Sequence[np.ndarray]]:
-    """Consecutive pictures, ``count`` at a time."""
-    for start in range(0, len(pictures), count):
-        yield [pictures[i] for i in range(start, min(start + count, len(pictures)))]
+def _pose_features(unet: UniAnimateUNet, pictures: Sequence[np.ndarray], size: Size) -> Iterator[Tensor]:
+    """[1, c, f, h, w] on the CPU, a few frames at a time, and fewer where memory runs out."""
+    done, at_once = 0, FRAMES_AT_ONCE
+    while done < len(pictures):
+
+        def attempt(count: int, first: int = done) -> Tensor:
+            some = [pictures[i] for i in range(first, min(first + count, len(pictures)))]
+            return unet.encode_poses(_poses(some, size)).cpu()
+
+        features, at_once = smaller_on_oom(attempt, at_once)
+        done += features.shape[2]
+        yield features
 
 
 def denoise(

@@ -22,6 +22,7 @@ from ..video_core.samplers import OnStep, sample
 from ..video_core.savings import FEED_FORWARD_VALUES, set_savings
 from ..video_core.schedule import Schedule, strided_timesteps, zero_terminal_snr_schedule
 from ..video_core.solvers import solver_named
+from ..video_core.thrift import Way, thrifty
 from ..video_core.windows import Fuse, WindowDenoiser, Windows, anchored_windows, windowed
 from .reuse import EVERYTHING, Pictures, Reuse, encoded, prepared
 from .unet import Conditions, UniAnimateUNet
@@ -104,25 +105,30 @@ def branch_denoiser(
     """The network told of one clip by the branches (uncond, cond), or (cond,), as a denoiser of windows.
 
     Features of frames may wait anywhere: those of the windows of a call are brought to where the network is.
-    deep: what the coarse levels made, for the steps between whole ones.
+    deep: what the coarse levels made, for the steps between whole ones. Where memory runs out: see ``thrifty``.
     """
     set_savings(network, reuse.layers)
     branches = [prepared(network, branch, reuse) for branch in branches]
     device = network.out[-1].weight.device
 
-    def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
-        latents = latents.to(device)
-        told = [encoded(network, branch.windows(windows)).to(device) for branch in branches]
-        if together:
-            return network.denoise_branches(latents, t, told, deep_of(range(len(told)), t, windows))
-        return torch.stack(
-            [network.denoise(latents, t, own, deep_of([i], t, windows)) for i, own in enumerate(told)]
-        )
-
     def deep_of(branches: Sequence[int], t: int, windows: Windows) -> Deep | None:
         return None if deep is None else deep.at(t, branches, windows)
 
-    return denoise
+    def working(way: Way) -> WindowDenoiser:
+        set_savings(network, way.layers)
+
+        def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
+            latents = latents.to(device)
+            told = [encoded(network, branch.windows(windows)).to(device) for branch in branches]
+            if way.together:
+                return network.denoise_branches(latents, t, told, deep_of(range(len(told)), t, windows))
+            return torch.stack(
+                [network.denoise(latents, t, own, deep_of([i], t, windows)) for i, own in enumerate(told)]
+            )
+
+        return denoise
+
+    return thrifty(working, Way(together, reuse.layers))
 
 
 def sample_clip(

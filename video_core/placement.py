@@ -66,6 +66,13 @@ def free_cache(device: torch.device | str) -> None:
         getattr(torch, kind).empty_cache()
 
 
+def free_caches() -> None:
+    """``free_cache`` of every accelerator that is there."""
+    for kind in ("cuda", "xpu", "mps"):
+        if getattr(torch, kind).is_available():
+            free_cache(kind)
+
+
 WORKING_SHARE = 0.9
 """Of the free memory that one call of a network may plan with; the rest is for what the allocator wastes."""
 
@@ -128,9 +135,7 @@ def smaller_on_oom(attempt: Callable[[int], Result], size: int) -> tuple[Result,
                 raise
             reason = str(error).partition("\n")[0]
         # Outside the handler, where the failed attempt's tensors are no longer held by the traceback.
-        for kind in ("cuda", "xpu", "mps"):
-            if getattr(torch, kind).is_available():
-                free_cache(kind)
+        free_caches()
         size //= 2
         log.warning("Out of memory (%s); going on with %d at a time.", reason, size)
 

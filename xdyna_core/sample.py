@@ -21,9 +21,10 @@ from ..video_core.guidance import Denoiser, Together, for_branches
 from ..video_core.placement import fits
 from ..video_core.progress import NOWHERE, Progress
 from ..video_core.samplers import OnStep, sample
-from ..video_core.savings import FEED_FORWARD_VALUES, set_savings
+from ..video_core.savings import FEED_FORWARD_VALUES, at_once, set_savings
 from ..video_core.schedule import Schedule, leading_timesteps, linear_schedule
 from ..video_core.solvers import solver_named
+from ..video_core.thrift import Way, thrifty
 from ..video_core.windows import (
     Fuse,
     WindowDenoiser,
@@ -47,8 +48,10 @@ ControlNet residuals among them; and in its feed-forwards, beside the inner acti
 through at a time (``LayerSavings``). Counted at full size with an attention that keeps no scores.
 """
 
-CONTROL_TOKENS = 2**16
-"""Places of a ControlNet's pictures (each h x w) that go through it at a time: enough to fill a GPU."""
+CONTROL_VALUES = 2**8
+"""A ControlNet's pictures go through it as many places (h x w) at a time as ``LayerSavings.group`` has values,
+divided by this: 2**16, enough to fill a GPU.
+"""
 
 
 @dataclass(frozen=True)
@@ -172,9 +175,7 @@ class SampleSettings:
             return uniform_windows(frames, self.window, self.overlap, offset=offset)
         return open_windows(frames, self.window, self.overlap, offset=offset)
 
-    def windows_at(
-        self, frames: int, offsets: Sequence[int], schedule: Schedule | None = None
-    ) -> WindowsAt:
+    def windows_at(self, frames: int, offsets: Sequence[int], schedule: Schedule | None = None) -> WindowsAt:
         """The windows of a clip by timestep. offsets: one per step that runs."""
         timesteps = self.timesteps(schedule)
         if len(offsets) < len(timesteps):
@@ -202,8 +203,7 @@ def control_residuals(
             if strength == 0:
                 continue
             hints = images.at(frames, latents.device)
-            whole = control.network.savings.group is None
-            chunk = None if whole else max(1, CONTROL_TOKENS // latents[0, 0, 0].numel())
+            chunk = at_once(control.network.savings.group, CONTROL_VALUES * latents[0, 0, 0].numel())
             own = control.network(latents, t, text[row : row + 1], hints, strength=strength, chunk=chunk)
             total = own if total is None else total + own
         return total
@@ -226,32 +226,39 @@ def branch_denoiser(
     timesteps: those that run, which the conditions' spans are counted in. together: see SampleSettings.
     windows_at: the windows of every step, all of which will be asked for, so that a ControlNet need not see a
     frame twice. UNet and conditions must be on the device where the latents will be.
-    deep: what the UNet's coarse levels made, for the steps between whole ones.
+    deep: what the UNet's coarse levels made, for the steps between whole ones. Where memory runs out: see
+    ``thrifty``.
     """
-    for network in (unet, *(control.network for control in conditions.controls)):
-        set_savings(network, reuse.layers)
+    networks = (unet, *(control.network for control in conditions.controls))
     progress = {t: index / len(timesteps) for index, t in enumerate(timesteps)}
+    set_savings(unet, reuse.layers)
     context = unet.project_context(conditions.context) if reuse.context else conditions.context
     branches = list(range(len(conditions.context)))
-    calls = [branches] if together else [[branch] for branch in branches]
-    controlled = _controlled(unet, conditions, progress, calls, reuse, windows_at)
 
-    def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
-        strengths = Strengths(conditions.adapter.at(progress[t]), conditions.image_prompt.at(progress[t]))
-        latents, predictions = latents.to(conditions.reference.device), []
-        for call in calls:
-            rows = [branch for branch in call for _ in windows]
-            own = context.rows(rows) if reuse.context else context[rows]
-            views = latents if reuse.prefix else for_branches(latents, len(rows))
-            residuals = controlled(latents, t, windows, call)
-            added = () if residuals is None else (residuals.down, residuals.mid)
-            reference = conditions.reference.to(views).expand(len(views), -1, -1, -1, -1)
-            sample = torch.cat([reference, views], dim=2)
-            kept = None if deep is None else deep.at(t, call, windows)
-            predictions.append(unet(sample, t, own, *added, strengths=strengths, deep=kept)[:, :, 1:])
-        return rearrange(torch.cat(predictions), "(b w) c f h x -> b w c f h x", w=len(windows))
+    def working(way: Way) -> WindowDenoiser:
+        for network in networks:
+            set_savings(network, way.layers)
+        calls = [branches] if way.together else [[branch] for branch in branches]
+        controlled = _controlled(unet, conditions, progress, calls, reuse, windows_at)
 
-    return denoise
+        def denoise(latents: Tensor, t: int, windows: Windows) -> Tensor:
+            strengths = Strengths(conditions.adapter.at(progress[t]), conditions.image_prompt.at(progress[t]))
+            latents, predictions = latents.to(conditions.reference.device), []
+            for call in calls:
+                rows = [branch for branch in call for _ in windows]
+                own = context.rows(rows) if reuse.context else context[rows]
+                views = latents if reuse.prefix else for_branches(latents, len(rows))
+                residuals = controlled(latents, t, windows, call)
+                added = () if residuals is None else (residuals.down, residuals.mid)
+                reference = conditions.reference.to(views).expand(len(views), -1, -1, -1, -1)
+                sample = torch.cat([reference, views], dim=2)
+                kept = None if deep is None else deep.at(t, call, windows)
+                predictions.append(unet(sample, t, own, *added, strengths=strengths, deep=kept)[:, :, 1:])
+            return rearrange(torch.cat(predictions), "(b w) c f h x -> b w c f h x", w=len(windows))
+
+        return denoise
+
+    return thrifty(working, Way(together, reuse.layers))
 
 
 def _controlled(
@@ -362,4 +369,6 @@ def settled(
     if settings.together != "auto":
         return settings
     both = replace(settings, together=True)
-    return replace(settings, together=free is None or fits(working_bytes(unet, height, width, frames, both), free))
+    return replace(
+        settings, together=free is None or fits(working_bytes(unet, height, width, frames, both), free)
+    )

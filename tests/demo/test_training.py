@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -225,3 +226,60 @@ def test_an_adapter_and_a_face_network_grow_silently(encoders) -> None:
     _, _, last, _ = encoders
     added = model.face(x, torch.tensor([5]), last, model.face.embed(hints))
     assert not added.mid.any() and not any(down.any() for down in added.down)
+
+
+# ---- what goes on ----------------------------------------------------------------------------------------
+
+
+def test_the_decoder_learns_alone_and_sees_faces_best(encoders) -> None:
+    vae, *_ = encoders
+    model = deepcopy(vae)
+    for part in (model.network.post_quant_conv, model.network.decoder):
+        part.requires_grad_(True)
+    drawn = [demo_train._draw_picture_with_face(seed) for seed in range(4)]
+    batch = {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
+    share = batch["face"].mean()
+    assert 0.005 < share < 0.2 and set(batch["face"].unique().tolist()) <= {0.0, 1.0}
+    loss = demo_train.decoder_loss(model, batch, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert not silent(model)
+    assert all(p.grad is None for p in model.network.encoder.parameters())
+
+
+def test_an_error_in_a_face_costs_more() -> None:
+    pictures, face = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+    face[..., 4:8, 4:8] = 1
+    inside, outside = pictures.clone(), pictures.clone()
+    inside[..., 5, 5] = outside[..., 12, 12] = 0.5
+    weight = 1 + (demo_train.FACE_WEIGHT - 1) * face
+    assert demo_train.picture_error(inside, pictures, weight) == pytest.approx(
+        demo_train.FACE_WEIGHT * demo_train.picture_error(outside, pictures, weight)
+    )
+    assert demo_train.picture_error(inside, pictures) == demo_train.picture_error(outside, pictures)
+
+
+def test_errors_near_figures_cost_more() -> None:
+    poses = torch.zeros(1, 1, 32, 32, 3, dtype=torch.uint8)
+    poses[0, 0, 9, 9] = 255
+    weight = demo_train._weight_near_figures(poses)
+    assert weight.shape == (1, 1, 1, 4, 4) and weight[0, 0, 0, 3, 3] == 1
+    assert (weight[0, 0, 0, :3, :3] == demo_train.FIGURE_WEIGHT).all()
+
+
+def test_stored_networks_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begun: list[nn.Module] = []
+
+    def keep(model, loss, stream, plan, folder, report):
+        begun.append(deepcopy(model))
+        return model
+
+    monkeypatch.setattr(demo_train, "train", keep)
+    monkeypatch.setattr(demo_train, "store", lambda *args: None)
+    for what, networks in (("xdyna", 2), ("unianimate", 1), ("vision", 1), ("decoder", 1), ("autoencoder", 1)):
+        begun.clear()
+        assert demo_train.main([what, str(tmp_path), "--go-on", "--iterations", "1"]) == 0
+        assert len(begun) == networks
+        if what == "xdyna":
+            stored = demo_train._stored_xdyna().state_dict()
+            assert all(torch.equal(value, stored[name]) for name, value in begun[0].state_dict().items())
+            assert any(p.abs().max() > 0 for p in begun[0].face.net.controlnet_mid_block.parameters())

@@ -32,6 +32,7 @@ from xdyna_unianimate.video_core.samplers import NonFiniteError
 from xdyna_unianimate.video_core.schedule import strided_timesteps, zero_terminal_snr_schedule
 from xdyna_unianimate.video_core.vae import Vae, VaeConfig, decode
 
+from ..fakes.memory import no_room
 from .tiny import CONFIG, tiny_unet
 
 SCHEDULE = zero_terminal_snr_schedule()
@@ -330,3 +331,14 @@ def test_a_first_frame_does_not_belong_to_many_windows(models: Models) -> None:
     """F (spec 2.6): every window of the original would be pulled to start at that frame."""
     refuses(models, inputs(5), settings("windows", first_frame=True), "continuation")
     assert len(video(models, 4, settings("windows", first_frame=True, steps=1))) == 4
+
+
+@pytest.mark.parametrize(("first", "times"), [(0, 1), (1, 2)])
+def test_poses_are_encoded_fewer_at_a_time_where_memory_runs_out(models, first: int, times: int) -> None:
+    given, placed = inputs(33), running_on("cpu")
+    encoded = encode(models, given.reference, SIZE, placed)
+    whole = conditions(models.unet, encoded, given, SIZE, placed)
+    with no_room(models.unet.dwpose_embedding, first, times) as rows:
+        again = conditions(models.unet, encoded, given, SIZE, placed)
+    torch.testing.assert_close(again.cond.pose, whole.cond.pose, rtol=0, atol=1e-6)
+    assert rows[first + times] < rows[first]

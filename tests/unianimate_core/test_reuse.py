@@ -20,6 +20,7 @@ from xdyna_unianimate.unianimate_core.sample import (
 )
 from xdyna_unianimate.video_core.savings import PLAIN_LAYERS, LayerSavings
 
+from ..fakes.memory import no_room
 from .tiny import tiny_inputs, tiny_unet
 
 FRAMES = 7
@@ -122,3 +123,12 @@ def test_both_branches_go_together_where_memory_allows(share: float | None, toge
     free = None if share is None else int(share * needed)
     assert settled(auto, UNET, 4, 6, FRAMES, free).together is together
     assert settled(SETTINGS, UNET, 4, 6, FRAMES, free) == SETTINGS
+
+
+@pytest.mark.parametrize(("first", "times"), [(0, 1), (1, 1), (1, 2), (2, 4)])
+def test_memory_that_runs_out_costs_speed_alone(first: int, times: int) -> None:
+    settings = replace(SETTINGS, together=True, batch=2)
+    whole = run(settings)
+    with no_room(UNET.out[-1], first, times) as rows:
+        torch.testing.assert_close(run(settings), whole, **CLOSE)
+    assert rows[-1] < rows[first]

@@ -22,6 +22,7 @@ from xdyna_unianimate.xdyna_core.sample import (
     sample_clip,
 )
 
+from ..fakes.memory import no_room
 from .test_sample import pictures
 from .tiny import CONFIG, normal, tiny_controlnet, tiny_unet
 
@@ -219,3 +220,13 @@ def branchless(asked: list[list[int]]):
         return Residuals((latents,), latents)
 
     return compute
+
+
+@pytest.mark.parametrize("network", [UNET.conv_out, POSE.net.controlnet_mid_block], ids=["unet", "ControlNet"])
+@pytest.mark.parametrize(("first", "times"), [(0, 1), (1, 1), (2, 4)])
+def test_memory_that_runs_out_costs_speed_alone(network: nn.Module, first: int, times: int) -> None:
+    told, settings = conditions(), replace(SETTINGS, together=True, batch=2)
+    whole = run(told, settings)
+    with no_room(network, first, times) as rows:
+        torch.testing.assert_close(run(told, settings), whole, **CLOSE)
+    assert len(rows) > first + times
