@@ -10,11 +10,11 @@ import pytest
 
 WORKFLOWS = sorted(file.stem for file in (Path(__file__).resolve().parents[2] / "workflows").glob("*.json"))
 ENCODER = "XDUA_EncodeVideo"
-FPS = 8
+FPS = 12
 """Of the drawn driving clip."""
 
 CHANGES = (
-    (ENCODER, "fps", 12.0),
+    (ENCODER, "fps", 6.0),
     (ENCODER, "format", "webm (vp9)"),
     (ENCODER, "crf", 40),
     ("XDUA_GridCompare", "labels", "a\nb\nc\nd"),
