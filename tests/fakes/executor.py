@@ -194,6 +194,28 @@ def is_link(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 
+def downstream(prompt: Prompt, node_id: str) -> set[str]:
+    """The nodes that depend on one, itself among them."""
+    found: set[str] = set()
+    users = {node_id}
+    while users - found:
+        found |= users
+        users = {
+            user
+            for user, node in prompt.items()
+            if any(is_link(value) and value[0] in found for value in node["inputs"].values())
+        }
+    return found
+
+
+def set_widgets(prompt: Prompt, **values: Any) -> Prompt:
+    """The same prompt, changed: these widgets have these values on every node that has them."""
+    for node in prompt.values():
+        widgets = {name for name, value in node["inputs"].items() if not is_link(value)}
+        node["inputs"] |= {name: value for name, value in values.items() if name in widgets}
+    return prompt
+
+
 def load_pack(entrypoint: Any) -> dict[str, type]:
     """What ComfyUI does with a pack's ``comfy_entrypoint``: {node id: class}."""
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from ..fakes import workflow
-from ..fakes.executor import Executor, NodeError
+from ..fakes.executor import Executor, NodeError, downstream, set_widgets
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 FRAMES, SIZE = 4, {"width": 64, "height": 128}
@@ -65,10 +65,7 @@ def small(name: str, classes) -> dict:
     """A shipped workflow's prompt on a few small frames."""
     shipped = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
     graph = workflow.to_prompt(shipped, classes)
-    for node in graph.values():
-        less = {"frames": FRAMES, "steps": 2, **SIZE}
-        node["inputs"] |= {key: value for key, value in less.items() if key in node["inputs"]}
-    return graph
+    return set_widgets(graph, frames=FRAMES, steps=2, **SIZE)
 
 
 def prompt(classes) -> dict:
@@ -192,25 +189,11 @@ def files(comfy, monkeypatch, tmp_path):
     return lambda: there() - before
 
 
-def after(graph: dict, node_id: str) -> set[str]:
-    """The node and all that depend on it."""
-    found: set[str] = set()
-    users = {node_id}
-    while users - found:
-        found |= users
-        users = {
-            user
-            for user, node in graph.items()
-            if any(isinstance(value, list) and value[0] in found for value in node["inputs"].values())
-        }
-    return found
-
-
 def stop(executor: Watched, graph: dict, node_id: str, moment: int, interrupt: type[BaseException]) -> None:
     """Runs up to the moment; what the node's networks and bar do afterwards is nothing."""
     import comfy.model_management as mm
 
-    executor.forget(after(graph, node_id))
+    executor.forget(downstream(graph, node_id))
     executor.moments.clear()
     executor.press_at = (node_id, moment)
     with pytest.raises(NodeError) as caught:
