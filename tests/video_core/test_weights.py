@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
+from xdyna_unianimate.video_core import weights
 from xdyna_unianimate.video_core.pickles import INERT_NAMES, TENSOR_NAMES
 from xdyna_unianimate.video_core.weights import (
     CheckpointError,
@@ -583,3 +585,32 @@ def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.pth")
     assert "no file that can be read" in refused(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("dtype", weights.READ_DTYPES.values(), ids=list(weights.READ_DTYPES))
+def test_every_type_is_read_as_safetensors_reads_it(tmp_path, dtype):
+    bits = torch.randint(0, 2, (3, 8), dtype=torch.uint8).repeat(1, 8)
+    tensors = {"odd": torch.ones(3, dtype=torch.uint8), "a": bits.view(dtype), "none": torch.empty(0, 4, dtype=dtype)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    opened, theirs = open_checkpoint(tmp_path / "a.safetensors"), load_file(tmp_path / "a.safetensors")
+    assert set(opened) == set(theirs)
+    for name, tensor in theirs.items():
+        assert opened[name].dtype == tensor.dtype and opened[name].shape == tensor.shape
+        assert opened[name].view(torch.uint8).tolist() == tensor.view(torch.uint8).tolist()
+
+
+def test_reading_leaves_no_objects_behind(tmp_path):
+    """safetensors' own reader left two numbers for every tensor: 33 MB after 200 runs in one process."""
+    save_file({f"{i}": torch.zeros(300 + i) for i in range(50)}, tmp_path / "a.safetensors")
+
+    def read() -> None:
+        for tensor in open_checkpoint(tmp_path / "a.safetensors").values():
+            assert not tensor.any()
+
+    read()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(20):
+        read()
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 200
