@@ -7,12 +7,15 @@ and every workflow run before anything is downloaded.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..pose_align.interchange import load_poses, save_poses
 from ..pose_align.pose import PoseSequence
-from . import puppets
+
+if TYPE_CHECKING:
+    from . import puppets
 
 FOLDER = Path(__file__).parent / "inputs"
 REFERENCE = FOLDER / "reference.png"
@@ -33,11 +36,15 @@ def _poses(points: list[np.ndarray], fps: float | None) -> PoseSequence:
 
 def _scene() -> puppets.Scene:
     """Behind the reference."""
+    from . import puppets
+
     return puppets.Scene("water", (150, 200, 230), (235, 225, 190), SCENE_SEED)
 
 
 def draw_truth(frames: int) -> np.ndarray:
     """uint8 RGB [F, H, W, 3] of ``CANVAS``: the reference's puppet itself dancing the driving clip's dance."""
+    from . import puppets
+
     puppet, dance = puppets.Puppet.from_seed(REFERENCE_SEED), puppets.Motion.from_seed(DRIVING_SEED)
     return np.stack([picture for picture, _ in puppets.clip(puppet, dance, _scene(), frames, CANVAS)])
 
@@ -47,6 +54,7 @@ def draw_inputs(folder: Path = FOLDER) -> None:
     from PIL import Image
 
     from ..video_core.video import write_video
+    from . import puppets
 
     folder.mkdir(parents=True, exist_ok=True)
     reference = puppets.clip(puppets.Puppet.from_seed(REFERENCE_SEED), puppets.STILL, _scene(), 1, CANVAS)

@@ -19,6 +19,7 @@ except ImportError:
 
 __all__ = [
     "CATEGORY",
+    "LACKS",
     "PREFIX",
     "ComfyExtension",
     "Input",
@@ -40,6 +41,10 @@ MAX_SEED = 2**64 - 1
 
 PACKAGES = {"av": "av", "cv2": "opencv-python", "diffusers": "diffusers", "onnxruntime": "onnxruntime-gpu"}
 """Import name -> the name under which pip installs it."""
+
+
+LACKS = " missing)"
+"""How the title of a node ends that lacks a library."""
 
 
 def schema(
@@ -64,7 +69,7 @@ def schema(
     """
     missing = [PACKAGES.get(library, library) for library in needs if find_spec(library) is None]
     if missing:
-        display_name += f" ({', '.join(missing)} missing)"
+        display_name += f" ({', '.join(missing)}{LACKS}"
         description = f"Cannot run yet: pip install {' '.join(missing)}. {description}"
     return io.Schema(
         node_id=f"{PREFIX}{name}",

@@ -50,6 +50,7 @@ class LoadVae(io.ComfyNode):
             ],
             outputs=[io.Vae.Output(display_name="vae", tooltip="For our nodes and core's.")],
             needs=("diffusers",),
+            search_aliases=["vae loader", "autoencoder", "vae"],
         )
 
     @classmethod
@@ -84,6 +85,8 @@ class LoadClip(io.ComfyNode):
                 _precision(),
             ],
             outputs=[io.Clip.Output(display_name="clip", tooltip="For CLIP Text Encode and our nodes.")],
+            needs=("transformers",),
+            search_aliases=["clip loader", "text encoder", "open_clip"],
         )
 
     @classmethod
@@ -124,6 +127,8 @@ class LoadClipVision(io.ComfyNode):
                     display_name="clip_vision", tooltip="For our conditioning nodes and core's."
                 )
             ],
+            needs=("transformers",),
+            search_aliases=["clip vision loader", "image encoder", "open_clip"],
         )
 
     @classmethod

@@ -286,6 +286,7 @@ class DrawPose(io.ComfyNode):
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="One skeleton per frame.")],
             needs=("cv2",),
+            search_aliases=["skeleton", "pose image", "openpose", "render keypoints"],
         )  # fmt: skip
 
     @classmethod
@@ -395,6 +396,7 @@ class KeypointsToPose(io.ComfyNode):
                 sockets.Poses.Output(display_name="poses", tooltip="One person through time."),
                 io.String.Output(display_name="notes", tooltip="What was missing, swapped or guessed."),
             ],
+            search_aliases=["openpose json", "sdpose", "import keypoints"],
         )  # fmt: skip
 
     @classmethod
@@ -433,6 +435,7 @@ class SavePose(io.ComfyNode):
             ],
             outputs=[io.String.Output(display_name="path", tooltip="Full path of the file.")],
             is_output_node=True,
+            search_aliases=["export keypoints", "openpose json", "npz"],
         )
 
     @classmethod
@@ -469,6 +472,7 @@ class LoadPose(io.ComfyNode):
                 sockets.Poses.Output(display_name="poses", tooltip="One person through time."),
                 io.Float.Output(display_name="fps", tooltip="Frames per second; 8 where the file has none."),
             ],
+            search_aliases=["open pose file", "openpose json", "npz"],
         )
 
     @classmethod
@@ -505,6 +509,7 @@ class DemoInputs(io.ComfyNode):
                 io.Float.Output(display_name="fps", tooltip="Frames per second of the clip."),
             ],
             needs=("av",),
+            search_aliases=["example", "test clip", "sample inputs"],
         )
 
     @classmethod

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..app import models
 from . import host, page, paths
-from .api import io, schema, ui
+from .api import LACKS, io, schema, ui
 
 if TYPE_CHECKING:
     from ..app.download import Item
@@ -50,9 +51,14 @@ class Doctor(io.ComfyNode):
         found = doctor.examine(
             paths.everywhere(), hashes, host=host.machine(), host_folder=paths.user_folder()
         )
-        found["nodes_left_out"] = left_out = load()[1]
+        nodes, left_out = load()
+        found |= {"nodes_left_out": left_out, "nodes_that_lack": (lacking := _lacking(nodes))}
         text = "\n".join(
-            doctor.lines(found) + [f"Nodes left out: {name}: {why}" for name, why in left_out.items()]
+            [
+                *doctor.lines(found),
+                *(f"Nodes left out: {name}: {why}" for name, why in left_out.items()),
+                *(f"Cannot run: {title}" for title in lacking),
+            ]
         )
         # The node shows a few lines unless it is made larger: what to do comes first there.
         page.say("\n".join([*found["advice"], "", text]), cls.hidden.unique_id)
@@ -62,6 +68,12 @@ class Doctor(io.ComfyNode):
     def fingerprint_inputs(cls, **inputs: bool) -> float:
         """Never the same: the machine may have changed."""
         return float("nan")
+
+
+def _lacking(nodes: Sequence[type[io.ComfyNode]]) -> list[str]:
+    """Titles of the nodes that lack a library; each says which."""
+    titles = (node.define_schema().display_name for node in nodes)
+    return [title for title in titles if title.endswith(LACKS)]
 
 
 class DownloadModels(io.ComfyNode):

@@ -158,7 +158,6 @@ class UniAnimateConditioning(io.ComfyNode):
                     display_name="conditions", tooltip="For Unified noise and the UniAnimate sampler."
                 )
             ],
-            needs=("diffusers",),
             search_aliases=["reference image", "pose condition", "unianimate encode"],
         )
 
@@ -383,7 +382,6 @@ class UniAnimateSampler(io.ComfyNode):
                     display_name="latent", tooltip="One latent per frame, for VAE Decode with the same VAE."
                 )
             ],
-            needs=("diffusers",),
             search_aliases=["ksampler", "animate", "long video", "context windows"],
         )
 

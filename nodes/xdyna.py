@@ -320,7 +320,7 @@ class XDynaConditioning(io.ComfyNode):
                     display_name="conditions", tooltip="For the controls and the X-Dyna sampler."
                 )
             ],
-            needs=("diffusers", "cv2"),
+            needs=("cv2",),
             search_aliases=["reference image", "ip-adapter", "resampler"],
         )
 
@@ -420,7 +420,6 @@ class ApplyFaceControl(io.ComfyNode):
                     display_name="conditions", tooltip="The conditions with the face."
                 )
             ],
-            needs=("cv2",),
             search_aliases=["controlnet", "expression", "s-face"],
         )
 
@@ -552,7 +551,6 @@ class XDynaSampler(io.ComfyNode):
                     display_name="latent", tooltip="One latent per frame, for VAE Decode with the same VAE."
                 )
             ],
-            needs=("diffusers", "cv2"),
             search_aliases=["ksampler", "animate", "dynamics adapter"],
         )
 

@@ -204,6 +204,7 @@ def fitted(default: Config, stored: Mapping[str, Any]) -> Config:
 def built(network: Callable[[Config], Module], config: Config, tensors: Mapping[str, Tensor]) -> Module:
     """``network(config)`` on the meta device; CheckpointError where nothing sensible can be built of it.
 
+    A library that is missing is an ImportError that names it.
     tensors: the file that described the architecture, for the error.
     """
     count = 0
@@ -218,6 +219,10 @@ def built(network: Callable[[Config], Module], config: Config, tensors: Mapping[
     try:
         with torch.device("meta"):
             return network(config)
+    except ImportError as error:
+        raise ImportError(
+            f"{source_of(tensors)} needs the package {error.name} to be built: pip install {error.name}."
+        ) from error
     # Sizes that do not fit each other come up as whatever the layers raise: ZeroDivisionError, RuntimeError, ...
     except Exception as error:
         raise CheckpointError(
