@@ -119,6 +119,12 @@ class ExtractPose(io.ComfyNode):
                 io.Video.Input(
                     "video", optional=True, tooltip="Used instead of images where both are given."
                 ),
+                sockets.VideoInfo.Input(
+                    "video_info",
+                    optional=True,
+                    tooltip="From VideoHelperSuite's loaders, with images: their loaded frame rate is used instead "
+                    "of fps.",
+                ),
             ],
             outputs=[
                 sockets.Poses.Output(display_name="poses", tooltip="One person through time."),
@@ -143,12 +149,18 @@ class ExtractPose(io.ComfyNode):
         number: int,
         images: Tensor | None = None,
         video: Any = None,
+        video_info: Any = None,
     ) -> io.NodeOutput:
-        person = _person(person, number)
+        person, fps = _person(person, number), _rate(fps, video_info)
         settings = sources.PoseSettings(person, fill_gaps, smooth, interval, max_frames or None)
         poses = _found(detector, settings, images, video, fps)
         glance = unit([sources.at_a_glance(poses)])
         return io.NodeOutput(poses, poses.fps or fps, len(poses), glance)
+
+
+def _rate(fps: float, video_info: Any) -> float:
+    """Frames per second of images."""
+    return float(images.frame_rate(fps, video_info))
 
 
 def _found(
@@ -346,7 +358,7 @@ class PoseToKeypoints(io.ComfyNode):
                 ),
             ],
             outputs=[sockets.PoseKeypoint.Output(display_name="keypoints", tooltip="One dict per frame.")],
-            search_aliases=["openpose json"],
+            search_aliases=["openpose json", "export keypoints", "sdpose"],
         )
 
     @classmethod

@@ -13,6 +13,9 @@ from ..fakes.workflow import WIDGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = ("INT", "FLOAT")
+MOST = 100_000
+"""Of any number but a seed."""
+
 CORE_TYPES = WIDGETS | {
     "IMAGE", "MASK", "LATENT", "AUDIO", "VIDEO", "VAE", "CLIP", "CLIP_VISION", "CLIP_VISION_OUTPUT",
     "CONDITIONING", "CONTROL_NET", "*", "POSE_KEYPOINT", "VHS_VIDEOINFO", "CONTEXT_OPTIONS",
@@ -83,6 +86,48 @@ def test_numbers_have_a_default_inside_their_range(schemas):
         step = options.get("step")
         if step and part.get_io_type() == "INT":
             assert (options["default"] - options["min"]) % step == 0, f"{where}: the step misses the default"
+
+
+def test_numbers_move_in_steps_and_end_somewhere(schemas):
+    """A share ends at 1, a side of a picture moves by what its network takes, nothing but a seed is endless."""
+    for where, part, options in inputs(schemas):
+        kind = types_of(part)[0]
+        if kind not in NUMBERS or options.get("forceInput"):
+            continue
+        low, high, step = options["min"], options["max"], options.get("step")
+        assert low < high and (high <= MOST or part.id == "seed"), where
+        if kind == "FLOAT":
+            assert step and step <= (high - low) / 10, f"{where}: the page would move it by 1"
+            assert abs((options["default"] - low) / step - round((options["default"] - low) / step)) < 1e-6, (
+                where
+            )
+        if part.id.endswith("_percent") or part.id.startswith("guided_"):
+            assert (low, high) == (0.0, 1.0), where
+        if part.id in ("width", "height") and step is not None:
+            assert step % 8 == low % 8 == 0, where
+
+
+def test_people_find_a_node_by_words_of_their_own(comfy, monkeypatch):
+    """Search aliases where the core knows them, also where these tests meet one that does not."""
+    from xdyna_unianimate.nodes import api
+
+    given: dict[str, list[str]] = {}
+    known = api._known
+
+    def noted(call, options):
+        given.setdefault(name, []).extend(options.get("search_aliases", ()))
+        return known(call, options)
+
+    monkeypatch.setattr(api, "_known", noted)
+    for name, node in comfy.pack.items():
+        schema = node.define_schema()
+        words = given[name]
+        assert len(words) >= 2 and len(set(words)) == len(words), f"{name}: {words}"
+        assert all(word == word.lower().strip() and word != schema.display_name.lower() for word in words), (
+            name
+        )
+        if hasattr(schema, "search_aliases"):
+            assert schema.search_aliases == words, name
 
 
 def test_lists_have_a_default_among_their_entries(schemas):
