@@ -217,18 +217,22 @@ class Skeletons(Sequence[np.ndarray]):
     """Skeletons uint8 RGB [h, w, 3] that are drawn when they are asked for: a long clip's would fill the memory.
 
     poses, style: see ``draw``; strokes are scaled. size: (width, height), None is the style's own canvas.
+    crop: they are seen ``in_crop`` of that size.
     """
 
     poses: PoseSequence
     style: Style
     size: Size | None = None
+    crop: Size | None = None
 
     def __len__(self) -> int:
         return len(self.poses)
 
     def __getitem__(self, frame: int) -> np.ndarray:
         number = range(len(self.poses))[frame]
-        return draw(self.poses[number : number + 1], self.style, self.size, scale_strokes=True)[0]
+        one = self.poses[number : number + 1]
+        seen = one if self.crop is None else in_crop(one, self.crop)
+        return draw(seen, self.style, self.size, scale_strokes=True)[0]
 
 
 def unianimate_skeletons(
@@ -253,7 +257,7 @@ def xdyna_skeletons(prepared: Prepared, how: Preparation, size: Size) -> Sequenc
     """X-Dyna's driving skeletons uint8 RGB [h, w, 3], in the part of the reference that it cuts out."""
     if prepared.drawings is not None:
         return prepared.drawings.frames
-    return Skeletons(in_crop(prepared.aligned, size), how.style(XDYNA), size)
+    return Skeletons(prepared.aligned, how.style(XDYNA), size, crop=size)
 
 
 def in_crop(poses: PoseSequence, size: Size) -> PoseSequence:

@@ -412,7 +412,7 @@ def _numbers(values: Any) -> np.ndarray:
     array = np.asarray(values)
     if array.size and array.dtype.kind not in "fiub":
         raise ValueError("there are values among the numbers that are none, or too large")
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=False)
 
 
 def _in_pixels(

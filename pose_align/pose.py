@@ -98,7 +98,7 @@ class PoseSequence:
 
 def usable(points: np.ndarray) -> np.ndarray:
     """bool [...]: points [..., 2] that can be an observation: finite, and no further away than ``FARTHEST``."""
-    return (np.abs(points) <= FARTHEST).all(-1)
+    return ((points >= -FARTHEST) & (points <= FARTHEST)).all(-1)
 
 
 def possible(scores: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ def guided(denoise: Denoiser, scale: float) -> Denoiser:
                 "Use a single-branch denoiser without guidance."
             )
         uncond, cond = branches.split(1)
-        return uncond + scale * (cond - uncond)
+        # In place of the difference: a long clip's predictions are large.
+        return (cond - uncond).mul_(scale).add_(uncond)
 
     return denoise_guided

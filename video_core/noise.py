@@ -63,9 +63,10 @@ class PerFrame:
         if len(shape) < 5:
             return draw(tuple(shape), generator=self._generator(name, 0))
         batch, channels, frames, *size = shape
-        return torch.stack(
-            [draw((batch, channels, *size), generator=self._generator(name, i)) for i in range(frames)], dim=2
-        )
+        whole = torch.empty(tuple(shape))
+        for i in range(frames):
+            whole[:, :, i] = draw((batch, channels, *size), generator=self._generator(name, i))
+        return whole
 
     def _generator(self, name: str, frame: int) -> Generator:
         # Hashed, because neighbouring seeds must not share the noise of neighbouring frames.

@@ -51,17 +51,18 @@ def split_prediction(schedule: Schedule, x: Tensor, prediction: Tensor, t: int) 
     """
     alpha = schedule.alpha(t)
     signal, spread = alpha.sqrt().to(x.dtype), (1 - alpha).sqrt().to(x.dtype)
+    # Done in place where something new was made: whole clips go through here.
     if schedule.prediction_type == "v_prediction":
-        x0 = signal * x - spread * prediction
+        x0 = (signal * x).sub_(spread * prediction)
         if alpha == 0:
             return x0, x
-        return x0, ((1 / alpha).sqrt().to(x.dtype) * x - x0) / (1 / alpha - 1).sqrt().to(x.dtype)
+        return x0, ((1 / alpha).sqrt().to(x.dtype) * x).sub_(x0).div_((1 / alpha - 1).sqrt().to(x.dtype))
     if schedule.prediction_type == "epsilon":
         if alpha == 0:
             raise ValueError(
                 f"Timestep {t} holds no signal, so a noise prediction does not determine the picture."
             )
-        return (x - spread * prediction) / signal, prediction
+        return (x - spread * prediction).div_(signal), prediction
     raise ValueError(
         f"Prediction type 'epsilon' or 'v_prediction' was expected, not {schedule.prediction_type!r}."
     )
@@ -87,8 +88,8 @@ def ddim_step(
     alpha, alpha_next = (schedule.alpha(step).to(x.dtype) for step in (t, t_next))
     sigma = eta * ((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next)).sqrt()
     # The clamp guards a rounding error below zero, which occurs at eta 1 and zero terminal SNR.
-    x_next = alpha_next.sqrt() * x0 + (1 - alpha_next - sigma**2).clamp(min=0).sqrt() * eps
-    return (x_next if noise is None else x_next + sigma * noise), x0
+    x_next = (alpha_next.sqrt() * x0).add_((1 - alpha_next - sigma**2).clamp(min=0).sqrt() * eps)
+    return (x_next if noise is None else x_next.add_(sigma * noise)), x0
 
 
 def ddim(eta: float = 0.0, noise_at: Callable[[int], Tensor] | None = None) -> Solver:

@@ -49,9 +49,10 @@ class Schedule:
         return self.alphas_cumprod[t]
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: int) -> Tensor:
-        """q(x_t | x0): sqrt(abar_t) x0 + sqrt(1 - abar_t) noise; any shapes that broadcast, dtype of x0."""
+        """q(x_t | x0): sqrt(abar_t) x0 + sqrt(1 - abar_t) noise; of the shape and type of the noise."""
         alpha = self.alpha(t)
-        return alpha.sqrt().to(x0.dtype) * x0 + (1 - alpha).sqrt().to(x0.dtype) * noise
+        signal, spread = alpha.sqrt().to(x0.dtype), (1 - alpha).sqrt().to(x0.dtype)
+        return (spread * noise).add_(signal * x0)
 
 
 def linear_betas(first: float = 0.00085, last: float = 0.012, train_steps: int = 1000) -> Tensor:

@@ -19,6 +19,8 @@ from .frames import ControlImages
 
 HINT_BYTES = 2**27
 """Embedded control images of a ControlNet that are kept: 29 frames of 896 x 512 in half precision."""
+HINT_FRAMES = 128
+"""Frames of which they are kept at most, so that the memory of small pictures does not grow with the clip."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ the UNet for these frames, [1, c, n, h, w] each; None where none acts.
 
 
 class EmbeddedImages:
-    """The control images of a clip as a ControlNet embeds them, the first ``limit`` bytes of them once."""
+    """The control images of a clip as a ControlNet embeds them; the first ones, as many as ``limit`` bytes hold
+    and ``HINT_FRAMES`` at most, once.
+    """
 
     def __init__(self, network: ControlNet, images: ControlImages, limit: int) -> None:
         self._network = network
@@ -68,7 +72,7 @@ class EmbeddedImages:
             parts = [self._network.embed(self._images.at([frame], device)) for frame in missing]
             made = dict(zip(missing, (part[:, :, 0] for part in parts), strict=True))
         for frame, hint in made.items():
-            if hint.nbytes <= self._room:
+            if hint.nbytes <= self._room and len(self._kept) < HINT_FRAMES:
                 self._room -= hint.nbytes
                 self._kept[frame] = hint
         return torch.stack([self._kept.get(frame, made.get(frame)) for frame in frames], dim=2)

@@ -124,7 +124,9 @@ def test_xdynas_skeletons_lie_in_the_references_crop() -> None:
     assert inside.canvas == (256, 384)
     assert np.allclose(inside.points, wide.points - (128, 0))
     found = replace(prepared(), aligned=wide)
-    assert np.array_equal(xdyna_skeletons(found, FIVE, SIZE), draw(inside, XDYNA, SIZE, scale_strokes=True))
+    skeletons = xdyna_skeletons(found, FIVE, SIZE)
+    assert np.array_equal(skeletons, draw(inside, XDYNA, SIZE, scale_strokes=True))
+    assert skeletons.poses is wide, "a long clip's poses are not held twice"
 
 
 # ---- faces ---------------------------------------------------------------------------------------------

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 from xdyna_unianimate.video_core.savings import PLAIN_LAYERS, LayerSavings
 from xdyna_unianimate.video_core.windows import Windows
-from xdyna_unianimate.xdyna_core.reuse import EVERYTHING, NOTHING, EmbeddedImages, OncePerFrame, Reuse
+from xdyna_unianimate.xdyna_core.reuse import (
+    EVERYTHING,
+    HINT_FRAMES,
+    NOTHING,
+    EmbeddedImages,
+    OncePerFrame,
+    Reuse,
+)
 from xdyna_unianimate.xdyna_core.sample import (
     Conditions,
     Control,
@@ -193,6 +200,15 @@ def test_only_as_many_embedded_images_are_kept_as_there_is_room_for() -> None:
             ours = embedded.at(frames, torch.device("cpu"))
         assert sum(seen.values()) == passes
         torch.testing.assert_close(ours, POSE.embed(images.at(frames)), **CLOSE)
+
+
+def test_the_memory_of_small_embedded_images_does_not_grow_with_the_clip() -> None:
+    """24 kB a frame at 64 x 96, until 128 MB were full: most of what a long clip's memory grew by."""
+    frames = 2 * HINT_FRAMES
+    embedded = EmbeddedImages(POSE, pictures(3, frames), limit=2**40)
+    for start in range(0, frames, 16):
+        embedded.at(range(start, start + 16), torch.device("cpu"))
+    assert len(embedded._kept) == HINT_FRAMES
 
 
 def test_a_frame_is_dropped_after_its_last_use() -> None:
