@@ -6,6 +6,7 @@ networks are preprocess / infer / postprocess; the first and the last are functi
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,8 @@ import cv2
 import numpy as np
 
 from .detector import Detection, add_neck, check_frame
-from .dwpose_files import ONNXRUNTIME_MISSING, ModelFiles, broken_file
+from .dwpose_files import ONNXRUNTIME_MISSING, PERSON_FILE, POSE_FILE, ModelFiles, broken_file
+from .onnx_bytes import holds_sparse_tensors
 from .pose import PoseError
 
 if TYPE_CHECKING:
@@ -340,6 +342,7 @@ def open_session(path: str | Path, device: str = "auto") -> InferenceSession:
     path = Path(path)
     # The bytes are read here: the C++ side cannot open every Windows path.
     model = path.read_bytes()
+    _refuse_sparse(path, model)
     available = onnxruntime.get_available_providers()
     wanted = PROVIDERS.values() if device == "auto" else (PROVIDERS[device], CPU)
     for provider in (p for p in wanted if p in available and p != CPU):
@@ -349,10 +352,37 @@ def open_session(path: str | Path, device: str = "auto") -> InferenceSession:
     if device != "cpu":
         logger.warning("DWPose runs on the CPU: of %s, which onnxruntime offers, no other works.", available)
     try:
-        return onnxruntime.InferenceSession(model, providers=[CPU])
+        return _session(model, [CPU])
     except Exception as error:  # onnxruntime's exceptions share no narrower base
         reason = " ".join(str(error).split())[:300]
         raise PoseError(f"{broken_file(path, len(model))} onnxruntime says: {reason}") from error
+
+
+def _refuse_sparse(path: Path, model: bytes) -> None:
+    try:
+        sparse = holds_sparse_tensors(model)
+    except ValueError as error:
+        raise PoseError(f"{broken_file(path, len(model))} It is no ONNX network: {error}.") from error
+    if sparse:
+        raise PoseError(
+            f"{path} was refused: it holds sparse tensors, which DWPose's networks do not, and of which a few bytes "
+            "become any amount of memory."
+        )
+
+
+def _session(model: bytes, providers: Sequence[str]) -> InferenceSession:
+    """Opened with all optimisations where it is a published file.
+
+    In others no constants are computed while they are opened: any amount of memory can be made of a few bytes.
+    """
+    onnxruntime = import_onnxruntime()
+    published = {file.size: file.sha256 for file in (PERSON_FILE, POSE_FILE)}
+    known = len(model) in published and hashlib.sha256(model).hexdigest() == published[len(model)]
+    options = onnxruntime.SessionOptions()
+    # Not its own format, which has not been looked through.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    left_out = [] if known else ["ConstantFolding"]
+    return onnxruntime.InferenceSession(model, options, providers=list(providers), disabled_optimizers=left_out)
 
 
 def _accelerated(model: bytes, provider: str) -> InferenceSession | None:
@@ -361,7 +391,7 @@ def _accelerated(model: bytes, provider: str) -> InferenceSession | None:
     if provider == PROVIDERS["cuda"] and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     try:
-        session = onnxruntime.InferenceSession(model, providers=[provider, CPU])
+        session = _session(model, [provider, CPU])
     except Exception as error:  # onnxruntime's exceptions share no narrower base
         logger.warning("DWPose cannot use %s: %s", provider, error)
         return None

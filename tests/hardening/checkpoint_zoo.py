@@ -414,6 +414,32 @@ def network(shapes: list[list], outputs: int, operation: str = "Relu", external:
     return helper.make_model(graph, opset_imports=versions, ir_version=9).SerializeToString()
 
 
+def bombs() -> dict[str, bytes]:
+    """Networks of a hundred bytes that become a gigabyte when they are opened: written out, or computed."""
+    from onnx import TensorProto, helper
+
+    x = helper.make_tensor_value_info("x0", TensorProto.FLOAT, [1, 3, 64, 64])
+    y = helper.make_tensor_value_info("y0", TensorProto.FLOAT, None)
+    many = helper.make_tensor("n", TensorProto.INT64, [1], [2**28])
+    one = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    sparse = helper.make_sparse_tensor(one, helper.make_tensor("i", TensorProto.INT64, [1], [3]), [2**28])
+    nodes = {
+        "computed": [("ConstantOfShape", ["n"], "c"), ("ReduceSum", ["c"], "w"), ("Add", ["x0", "w"], "y0")],
+        "computed for nothing": [("ConstantOfShape", ["n"], "c"), ("Relu", ["x0"], "y0")],
+        "repeated": [("Expand", ["o", "n"], "c"), ("ReduceSum", ["c"], "w"), ("Add", ["x0", "w"], "y0")],
+        "sparse": [("Add", ["x0", "w"], "y0")],
+    }
+    made = {}
+    for name, rows in nodes.items():
+        steps = [helper.make_node(kind, given, [result]) for kind, given, result in rows]
+        scalar = helper.make_tensor("o", TensorProto.FLOAT, [1], [1.0])
+        weights = {"sparse_initializer": [sparse]} if name == "sparse" else {"initializer": [many, scalar]}
+        graph = helper.make_graph(steps, "g", [x], [y], **weights)
+        versions = [helper.make_opsetid("", 17)]
+        made[name] = helper.make_model(graph, opset_imports=versions, ir_version=9).SerializeToString()
+    return made
+
+
 def add_networks(made: Zoo) -> None:
     plain = [1, 3, 64, 64]
     whole = network([plain], 1)
@@ -432,6 +458,7 @@ def add_networks(made: Zoo) -> None:
         "cut": whole[: len(whole) // 2],
         "text": b"ir_version: 9",
         "nothing": b"",
+        **{f"a bomb, {name}": content for name, content in bombs().items()},
     }
     for name, content in cases.items():
         made.file(f"onnx, {name}", "a.onnx", content)

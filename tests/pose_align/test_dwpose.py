@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import os
 import subprocess
@@ -16,10 +17,13 @@ import numpy as np
 import pytest
 from xdyna_unianimate.pose_align import dwpose, dwpose_files
 from xdyna_unianimate.pose_align.detector import PoseDetector, add_neck
+from xdyna_unianimate.pose_align.onnx_bytes import holds_sparse_tensors
 from xdyna_unianimate.pose_align.pose import PoseError
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="DWPose needs onnxruntime")
 pytest.importorskip("onnx", reason="the stand-in networks are built with onnx")
+
+from onnx import TensorProto, helper  # noqa: E402
 
 from . import standin_onnx  # noqa: E402  (it imports onnx)
 
@@ -217,9 +221,11 @@ class FakeSession:
     works = (CPU,)
     raises = ("CUDAExecutionProvider",)
 
-    def __init__(self, model: bytes, options: object = None, providers: list[str] | None = None) -> None:
+    def __init__(
+        self, model: bytes, options: object, providers: list[str], disabled_optimizers: list[str] | None = None
+    ) -> None:
         assert isinstance(model, bytes)
-        self.provider = providers[0]
+        self.provider, self.left_out = providers[0], disabled_optimizers
         self.tried.append(self.provider)
         if self.provider in self.raises:
             raise RuntimeError("no such library")
@@ -270,7 +276,56 @@ def test_a_device_by_name(fake: type[FakeSession], folder: Path, caplog: pytest.
         dwpose.open_session(folder / "yolox_l.onnx", "tpu")
 
 
+def test_only_the_published_files_have_their_constants_computed_while_they_are_opened(
+    fake: type[FakeSession], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of 129 bytes took 2 GB so."""
+    path = folder / "yolox_l.onnx"
+    assert dwpose.open_session(path, "cpu").left_out == ["ConstantFolding"]
+    content = path.read_bytes()
+    known = dwpose_files.ModelFile((path.name,), len(content), hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(dwpose, "PERSON_FILE", known)
+    assert dwpose.open_session(path, "cpu").left_out == []
+
+
 # ---- files -------------------------------------------------------------------------------------------------
+
+
+def with_sparse(where: str) -> bytes:
+    """A network with a sparse tensor of a gigabyte in 100 bytes, somewhere in it."""
+    value = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    sparse = helper.make_sparse_tensor(value, helper.make_tensor("i", TensorProto.INT64, [1], [3]), [2**28])
+    constant = helper.make_node("Constant", [], ["w"], sparse_value=sparse)
+    x, y, yes = (helper.make_tensor_value_info(name, kind, [1]) for name, kind in zip("xyc", (1, 1, 9), strict=True))
+    branch = helper.make_graph([constant], "branch", [], [helper.make_tensor_value_info("w", 1, None)])
+    nodes = {
+        "initializer": [helper.make_node("Add", ["x", "w"], ["y"])],
+        "node": [constant, helper.make_node("Add", ["x", "w"], ["y"])],
+        "branch": [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)],
+        "function": [helper.make_node("Own", ["x"], ["y"], domain="own")],
+        "nowhere": [helper.make_node("Relu", ["x"], ["y"])],
+    }[where]
+    graph = helper.make_graph(nodes, "g", [x, yes], [y], sparse_initializer=[sparse] if where == "initializer" else [])
+    versions = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    add = helper.make_node("Add", ["a", "w"], ["b"])
+    own = helper.make_function("own", "Own", ["a"], ["b"], [constant, add], versions[:1])
+    functions = [own] if where == "function" else []
+    return helper.make_model(graph, opset_imports=versions, functions=functions, ir_version=9).SerializeToString()
+
+
+@pytest.mark.parametrize("where", ["initializer", "node", "branch", "function"])
+def test_sparse_tensors_are_refused_before_onnxruntime_unpacks_them(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(with_sparse(where))
+    with pytest.raises(PoseError, match="a.onnx was refused: it holds sparse tensors"):
+        dwpose.open_session(path, "cpu")
+    assert not holds_sparse_tensors(with_sparse("nowhere"))
+
+
+@pytest.mark.parametrize("damaged", [b"\x3a", b"\x3a\x7f", b"\xff" * 12, b"\x3b", b"\x09abc", b"\x08"])
+def test_bytes_that_are_no_messages_are_noticed(damaged: bytes) -> None:
+    with pytest.raises(ValueError, match="it ends|no field"):
+        holds_sparse_tensors(damaged)
 
 
 def test_a_truncated_file_is_named_with_the_size_it_should_have(tmp_path: Path) -> None:
