@@ -16,6 +16,9 @@ from .systems import Sampling, UniAnimate, XDyna
 
 OUTPUTS = Path("outputs")
 
+TOGETHER = {"auto": "auto", "on": True, "off": False}
+"""Values of --together; without it a system does as published."""
+
 Option = tuple[tuple[str, ...], Mapping[str, Any]]
 Group = tuple[str, tuple[Option, ...]]
 """Title and options; options without a title stand among the command's own."""
@@ -125,6 +128,8 @@ SAMPLING: Group = (
         option("--context-batch", "--context-batch-size", type=int, default=1, metavar="N",
                help="windows in one call of the network"),
         option("--fuse", choices=("uniform", "pyramid"), default="uniform", help="how windows are averaged"),
+        option("--together", choices=tuple(TOGETHER),
+               help="both branches of guidance in one call: faster, more memory; auto where that is free"),
         option("--precision", default="auto", help="auto, fp16, bf16, fp32, or fp8 (large weights stored in 8 bits)"),
     ),
 )  # fmt: skip
@@ -323,6 +328,7 @@ def _sampling(args: argparse.Namespace, system: UniAnimate | XDyna) -> Sampling:
         overlap=args.context_overlap,
         batch=args.context_batch,
         fuse=args.fuse,
+        together=TOGETHER.get(args.together),
         solver=args.solver,
         guided_from=args.guided_from,
         guided_until=args.guided_until,

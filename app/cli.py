@@ -60,12 +60,14 @@ def show_run(args: argparse.Namespace, result: Result) -> None:
 
 def show_estimate(args: argparse.Namespace, request: Request) -> None:
     """What a request would take; nothing is loaded."""
-    from ..video_core.placement import choose_device, choose_dtype
-    from .estimate import estimate, frames_of
+    from ..video_core.placement import FP8, choose_device, choose_dtype
+    from .estimate import Asked, estimate, frames_of, free_memory
 
     device = choose_device(args.device)
+    dtype, fp8 = choose_dtype(args.precision, device), args.precision == FP8
     frames = frames_of(request.source, request.preparation.poses)
-    found = estimate(request, frames, device, choose_dtype(args.precision, device))
+    asked = Asked(request.system, request.sampling, frames, request.weights.demo, device, dtype, fp8)
+    found = estimate(asked, free=free_memory(device))
     lines = [f"{frames} frames on {device}", *found.lines()]
     show(args, {"frames": frames, "fits": found.fits, **asdict(found)}, lines)
 

@@ -1,59 +1,55 @@
 """What an animation will take, before anything is loaded: memory, disk, operations, time.
 
-The networks are built on the meta device from their architecture alone, and one call of each is run there while
-bytes and operations are counted. The constants below are calibrations, which RESULTS.md compares with runs.
+The networks are built from their architecture alone. On the meta device one call of each stage is counted, bytes
+and operations; then one is run for a moment where it is to run, with random numbers for weights, and its time is
+taken as often as the run makes it. The constants below are calibrations, which RESULTS.md compares with runs.
 """
 
 from __future__ import annotations
 
-import time
-import weakref
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
-from ..video_core.windows import Windows
+from .costs import META, Cost, Seconds, counted, rate, timed, weight_bytes
+from .remedies import FLAGS, advice
+from .stages import Asked, Stage, stages_of
 
 if TYPE_CHECKING:
     from .animate import Source
     from .poses import PoseSettings
-    from .runs import Request
+
+Costs = Sequence[tuple[Stage, Cost]]
+"""Every stage of a run, and what one call of it costs."""
 
 BASE_BYTES = 515e6
 """Resident memory of Python with torch, diffusers, OpenCV and PyAV, before a network is loaded."""
 
-RELEASE_ENCODERS = {"unianimate": 1_069_750_000, "xdyna": 868_800_000}
-"""Parameters beside those that denoise: autoencoder, CLIP towers, Resampler (cost tables of both systems)."""
-
-ENCODER_BYTES = 4
-"""They run in float32."""
-
-DECODED_AT_ONCE = 2
-"""Frames in one pass of the autoencoder (``Vae.decode``)."""
-
-STATES = 2
-"""States of a resumable run that are on disk at once: the last one, and the next while it is written."""
-
 CLIP_COPIES = 6
 """Tensors of the clip's latents in memory: draws, noise, state, sums of both branches, what is written."""
 
+FRAME_BYTES = 10_000
+"""Of every frame's poses: as found, aligned, drawn."""
+
 FLOAT = 4
 
+FIXED = Seconds(0.45, 0.45)
+"""Reading inputs, opening files, the contact sheet."""
 
-@dataclass(frozen=True)
-class Cost:
-    """Of one call: tflop, 10^12 operations (a multiply-add is two). bytes: held at once beside the weights."""
+LOADED_PER_SECOND = 1e9
+"""Bytes of weights that are read and placed in a second."""
 
-    tflop: float
-    bytes: int
+PIXELS_PER_SECOND = 2e7
+"""That are encoded as a video in a second of one thread."""
+
+MEASURED_AT_MOST = 4.0
+"""Seconds that one call may take to be measured as it is; of longer ones the operations are."""
+
+MEMORY_SHARE = 0.5
+"""Of the free memory that measuring may take."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +57,18 @@ class Estimate:
     """What a run takes. Memory and disk in bytes.
 
     device: on the accelerator, 0 where there is none. ram: of the process. disk: of the state that is kept
-    meanwhile; the result comes to it. tflop: operations in all. seconds: None where the device's speed is not
-    known. advice: what to change, where it does not fit.
+    meanwhile; the result comes to it. tflop: operations in all. seconds, processor: by the clock of a machine with
+    nothing else to do, and of all threads together; None where they were not asked for. together: whether both
+    branches of guidance go into one call. advice: what to change, where it does not fit.
     """
 
     device: int
     ram: int
     disk: int
     tflop: float
-    seconds: float | None
+    seconds: float | None = None
+    processor: float | None = None
+    together: bool = False
     advice: tuple[str, ...] = ()
 
     @property
@@ -77,9 +76,14 @@ class Estimate:
         """Whether it should run as it is."""
         return not self.advice
 
+    @property
+    def needed(self) -> int:
+        """Bytes where the networks run."""
+        return self.device or self.ram
+
     def lines(self) -> list[str]:
         """The same for a person."""
-        took = "unknown" if self.seconds is None else f"about {self.seconds:,.0f} s"
+        took = "time not estimated" if self.seconds is None else f"about {self.seconds:,.0f} s"
         return [
             f"Memory: {self.device / 1e9:.2f} GB on the device, {self.ram / 1e9:.2f} GB of RAM",
             f"Disk while it runs: {self.disk / 1e6:,.1f} MB",
@@ -88,28 +92,94 @@ class Estimate:
         ]
 
 
-def estimate(request: Request, frames: int, device: torch.device, dtype: torch.dtype) -> Estimate:
-    """Of a request for a clip of so many frames. Only headers of files are read."""
-    own = _Xdyna(request) if request.system.system == "xdyna" else _UniAnimate(request)
-    settings = request.system.settings(request.sampling, frames)
-    with torch.no_grad(), torch.device("meta"):
-        networks, step = own.step(settings, frames, dtype)
-        decoding = own.decoding(settings.size)
-    weights = sum(tensor.nbytes for net in networks for tensor in net.state_dict().values())
-    encoders = own.encoder_bytes()
-    clip = FLOAT * 4 * frames * (settings.size[0] // 8) * (settings.size[1] // 8)
-    tflop = step.tflop * own.calls(settings, frames) + decoding.tflop * frames / DECODED_AT_ONCE
-    working = max(weights + step.bytes, encoders + decoding.bytes)
-    alone = device.type == "cpu"
-    at_once = max(step.bytes, decoding.bytes) if alone else 0
-    found = Estimate(
-        device=0 if alone else int(working + CLIP_COPIES * clip),
-        ram=int(BASE_BYTES + weights + encoders + at_once + CLIP_COPIES * clip),
-        disk=STATES * clip,
-        tflop=tflop,
-        seconds=tflop / speed(device, dtype),
+def estimate(
+    asked: Asked, *, free: int | None = None, words: Mapping[str, str] = FLAGS, clock: bool = True
+) -> Estimate:
+    """What a run takes, and what to change where ``free`` bytes are not enough for it (None: not known).
+
+    words: how advice names the settings. clock: estimate the time too, which runs one call of every stage.
+    """
+    asked = _decided(asked, free)
+    costs = counted_stages(asked)
+    found = memory(asked, costs)
+
+    def memory_of(changed: Asked) -> Estimate:
+        return memory(changed, counted_stages(changed, costs))
+
+    found = replace(found, advice=advice(asked, found, free, words, memory_of))
+    if not clock:
+        return found
+    taken = duration(asked, costs, free)
+    return replace(found, seconds=taken.wall, processor=taken.processor)
+
+
+def counted_stages(asked: Asked, like: Costs = ()) -> Costs:
+    """Every stage of a run, and what one call of it costs.
+
+    like: of a similar run; then the core's formulas say how much more or less memory the network that denoises
+    takes, which is sooner than counting.
+    """
+    known = next((cost.bytes / stage.working for stage, cost in like if stage.working), 0.0)
+
+    def cost(stage: Stage) -> Cost:
+        if known and stage.working:
+            return Cost(0.0, int(known * stage.working))
+        return counted(stage.call, *stage.networks)
+
+    return [(stage, cost(stage)) for stage in stages_of(asked).stages(META)]
+
+
+def memory(asked: Asked, costs: Costs) -> Estimate:
+    """Bytes and operations, without time and advice."""
+    own, settings = stages_of(asked), asked.settings
+    width, height = settings.size
+    clip = FLOAT * 4 * asked.frames * (width // 8) * (height // 8)
+    kept = CLIP_COPIES * clip + asked.frames * (FRAME_BYTES + own.frame_bytes())
+    at_once, weights = _largest(costs), max(weight_bytes(*stage.networks) for stage, _ in costs)
+    alone = asked.device.type == "cpu"
+    working = max(cost.bytes for _, cost in costs) if alone else 0
+    return Estimate(
+        device=0 if alone else int(max(at_once, own.tower_bytes()) + CLIP_COPIES * clip),
+        ram=int(BASE_BYTES + weights + own.encoder_bytes() + working + kept),
+        disk=int(own.state_bytes(clip)),
+        tflop=sum(cost.tflop * stage.times for stage, cost in costs),
+        together=settings.sampling.together is True,
     )
-    return replace(found, advice=advice(request, found, free_memory(device)))
+
+
+def duration(asked: Asked, costs: Costs, free: int | None = None) -> Seconds:
+    """Time of a run. Where a call is long, or too large to be tried, it is taken by its operations."""
+    own, per_tflop = stages_of(asked), rate(asked.device, asked.dtype)
+    whole = FIXED + own.drawing()
+    longest = max(cost.tflop for _, cost in costs) * per_tflop.wall
+    if longest > MEASURED_AT_MOST or (free is not None and _largest(costs) > MEMORY_SHARE * free):
+        whole += per_tflop * sum(cost.tflop * stage.times for stage, cost in costs)
+    else:
+        with torch.no_grad():
+            for stage in own.stages(asked.device):
+                whole += timed(stage.call, asked.device) * stage.times
+    loaded = own.encoder_bytes() + max(weight_bytes(*stage.networks) for stage, _ in costs)
+    pixels = asked.frames * asked.settings.size[0] * asked.settings.size[1]
+    rest = loaded / LOADED_PER_SECOND + pixels / PIXELS_PER_SECOND
+    return whole + Seconds(rest, rest)
+
+
+def _largest(costs: Costs) -> int:
+    """Bytes of the stage that needs most, each having the device to itself."""
+    return max(weight_bytes(*stage.networks) + cost.bytes for stage, cost in costs)
+
+
+def _decided(asked: Asked, free: int | None) -> Asked:
+    """``together="auto"`` as a run decides it: both branches at once where that fits."""
+    if asked.settings.sampling.together != "auto":
+        return asked
+    both = replace(asked, sampling=replace(asked.sampling, together=True))
+    if asked.device.type == "cpu":
+        # What a CPU has free is not asked for: each system does as published.
+        fitting = asked.system.system == "xdyna"
+    else:
+        fitting = free is not None and memory(both, counted_stages(both)).needed <= free
+    return both if fitting else replace(asked, sampling=replace(asked.sampling, together=False))
 
 
 def frames_of(source: Source, how: PoseSettings) -> int:
@@ -126,19 +196,6 @@ def frames_of(source: Source, how: PoseSettings) -> int:
     return count if how.max_frames is None else min(count, how.max_frames)
 
 
-def advice(request: Request, found: Estimate, free: int | None) -> tuple[str, ...]:
-    """What to change where ``free`` bytes are not enough, the least harm first; nothing where they are."""
-    needed = found.device or found.ram
-    if free is None or needed <= free:
-        return ()
-    said = [f"This needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free."]
-    if request.sampling.batch > 1:
-        said.append("Take --context-batch 1: windows one after the other, the same result.")
-    said.append("Take a smaller --context-size (16, or 12): less memory in every step, more seams.")
-    said.append("Take a smaller --resolution, or --precision fp16.")
-    return tuple(said)
-
-
 def free_memory(device: torch.device) -> int | None:
     """Bytes that are free where networks run; None where the system does not say."""
     from ..video_core.placement import free_bytes
@@ -151,157 +208,3 @@ def free_memory(device: torch.device) -> int | None:
         return 1024 * int(found["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):
         return None
-
-
-def speed(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:
-    """TFLOP per second of a convolution as the networks have them, measured for a moment."""
-    layer = nn.Conv2d(64, 64, 3, padding=1, device=device, dtype=dtype).requires_grad_(False)
-    picture = torch.randn(8, 64, 24, 16, device=device, dtype=dtype)
-    layer(picture)
-    done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        float(layer(picture)[0, 0, 0, 0])
-        done += 1
-    return done * 2 * 9 * 64 * 64 * 8 * 24 * 16 / (time.perf_counter() - began) / 1e12
-
-
-def counted(call: Callable[[], Any], *networks: nn.Module) -> Cost:
-    """What a call on the meta device costs, with an attention that keeps no scores."""
-    with _Attention() as attention, FlopCounterMode(display=False) as flops, _Bytes(*networks) as held:
-        call()
-    return Cost((flops.get_total_flops() + attention.flops) / 1e12, held.peak)
-
-
-class _Attention(TorchFunctionMode):
-    """Fused attention: its operations, and no scores in memory."""
-
-    flops = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.nn.functional.scaled_dot_product_attention:
-            q, k = args[0], args[1]
-            self.flops += 4 * q.numel() * k.shape[-2]
-            return torch.empty_like(q)
-        return func(*args, **(kwargs or {}))
-
-
-class _Bytes(TorchDispatchMode):
-    """Bytes of the tensors made inside the block that are alive, and the most there were."""
-
-    def __init__(self, *networks: nn.Module) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._kept = [t.untyped_storage() for net in networks for t in net.state_dict().values()]
-        self._known = weakref.WeakSet(self._kept)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and tensor.untyped_storage() not in self._known:
-                self._add(tensor.untyped_storage())
-        return made
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        size = storage.nbytes()
-        self._known.add(storage)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._free, size)
-
-    def _free(self, size: int) -> None:
-        self.live -= size
-
-
-# ---- the two systems -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _System:
-    request: Request
-
-    def config(self, default: Any, demo: str, *keys: str) -> Any:
-        """The architecture of the embedded file of that name, or the release's."""
-        from ..demo import checkpoints
-        from ..video_core.weights import open_checkpoint, read_config
-
-        if not self.request.weights.demo:
-            return default
-        return read_config(open_checkpoint(getattr(checkpoints, demo)), default, *keys)
-
-    def encoder_bytes(self) -> int:
-        """Weights of autoencoder and CLIP, in float32."""
-        from .networks import find_files
-
-        if not self.request.weights.demo:
-            return ENCODER_BYTES * RELEASE_ENCODERS[self.request.system.system]
-        parts = find_files(self.request.system.system, self.request.weights).parts
-        files = {file for name, file in parts.items() if not name.endswith("-net")}
-        # The embedded files are fp16.
-        return 2 * sum(file.stat().st_size for file in files)
-
-    def decoding(self, size: tuple[int, int]) -> Cost:
-        """The autoencoder on the frames that go through it at once."""
-        from ..video_core.vae import Vae, VaeConfig
-
-        vae = Vae(self.config(VaeConfig(), "VAE", "vae_config", "config")).requires_grad_(False)
-        latents = torch.zeros(DECODED_AT_ONCE, 4, size[1] // 8, size[0] // 8)
-        return counted(lambda: vae.network.decode(latents), vae)
-
-
-class _UniAnimate(_System):
-    def step(self, settings: Any, frames: int, dtype: torch.dtype) -> tuple[list[nn.Module], Cost]:
-        """The network, and one call of it for one branch."""
-        from ..unianimate_core.config import UniAnimateConfig
-        from ..unianimate_core.unet import UniAnimateUNet
-
-        unet = UniAnimateUNet(self.config(UniAnimateConfig(), "UNIANIMATE")).to(dtype).requires_grad_(False)
-        how = settings.sampling
-        window = frames if how.mode == "short" else min(frames, how.window)
-        told = unet.encode_conditions(zero_y=torch.zeros(1, 77, unet.config.context_dim))
-        shape = (how.batch, 4, window, settings.size[1] // 8, settings.size[0] // 8)
-        return [unet], counted(lambda: unet.denoise(torch.zeros(shape), 5, told), unet)
-
-    def calls(self, settings: Any, frames: int) -> float:
-        """Calls of ``step`` in a run."""
-        how = settings.sampling
-        if how.mode == "continuation":
-            windows = sum(len(part) for part in how.parts(frames)) / min(frames, how.window)
-        else:
-            windows = ceil(len(how.windows(frames)) / how.batch)
-        return windows * len(how.timesteps()) * (2 if how.guided else 1)
-
-
-class _Xdyna(_System):
-    def step(self, settings: Any, frames: int, dtype: torch.dtype) -> tuple[list[nn.Module], Cost]:
-        """The networks, and one call of them for all branches; ControlNets see one branch (texts are equal)."""
-        from ..xdyna_core.config import ControlNetConfig, XDynaConfig
-        from ..xdyna_core.controlnet import ControlNet
-        from ..xdyna_core.unet import XDynaUNet
-
-        unet = XDynaUNet(self.config(XDynaConfig(), "XDYNA")).to(dtype).requires_grad_(False)
-        kinds = [("XDYNA_POSE", 3), *([("XDYNA_FACE", 6)] if self.request.system.face else [])]
-        controls = [
-            ControlNet(self.config(ControlNetConfig(conditioning_channels=channels), name)).to(dtype)
-            for name, channels in kinds
-        ]
-        how, config = settings.sampling, unet.config
-        height, width = (side // 8 for side in reversed(settings.size))
-        branches, window = (2 if how.guided else 1), min(frames, how.window)
-        tokens = 77 + config.image_tokens
-        context = torch.zeros(branches, tokens, config.cross_attention_dim, dtype=dtype)
-        sample = torch.zeros(branches * how.batch, 4, 1 + window, height, width)
-
-        def call() -> None:
-            held = []
-            for control, (_, channels) in zip(controls, kinds, strict=True):
-                hints = control.embed(torch.zeros(window, channels, 8 * height, 8 * width, dtype=dtype))
-                held.append(control(sample[:1, :, 1:], 5, context[:1, :77], hints))
-            unet(sample, 5, unet.project_context(context.repeat_interleave(how.batch, 0)))
-
-        return [unet, *controls], counted(call, unet, *controls)
-
-    def calls(self, settings: Any, frames: int) -> float:
-        """Calls of ``step`` in a run."""
-        how = settings.sampling
-        windows: Windows = how.windows(frames, 0)
-        return ceil(len(windows) / how.batch) * len(how.timesteps())

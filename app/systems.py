@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..unianimate_core.pipeline import Models as UniAnimateModels
     from ..unianimate_core.pipeline import Settings as UniAnimateSettings
     from ..video_core.fast import Fast
+    from ..video_core.guidance import Together
     from ..video_core.placement import Placed
     from ..video_core.progress import Journal
     from ..video_core.samplers import OnStep
@@ -30,7 +31,8 @@ class Sampling:
 
     size: (width, height) in pixels. order: of random draws, "per_frame" or "original".
     window, overlap: frames of a context window, and of what neighbours share. batch: windows per call.
-    fuse: "uniform" or "pyramid". solver and what follows: see ``video_core.fast``.
+    fuse: "uniform" or "pyramid". together: both branches of guidance in one call, "auto" where memory allows.
+    solver and what follows: see ``video_core.fast``.
     """
 
     size: Size | None = None
@@ -42,6 +44,7 @@ class Sampling:
     overlap: int | None = None
     batch: int = 1
     fuse: Literal["uniform", "pyramid"] = "uniform"
+    together: Together | None = None
     solver: str = "ddim"
     guided_from: float = 0.0
     guided_until: float = 1.0
@@ -92,7 +95,7 @@ class UniAnimate:
         from ..unianimate_core.pipeline import Settings
         from ..unianimate_core.sample import SampleSettings
 
-        own = sampling.chosen("steps", "guidance", "window", "overlap", "batch", "fuse")
+        own = sampling.chosen("steps", "guidance", "window", "overlap", "batch", "fuse", "together")
         short = frames <= own.get("window", SampleSettings.window)
         mode = ("short" if short else "windows") if self.mode == "auto" else self.mode
         flow = "long" if mode == "windows" else "short"
@@ -148,7 +151,7 @@ class XDyna:
         from ..xdyna_core.pipeline import Settings
         from ..xdyna_core.sample import SampleSettings, Span
 
-        own = sampling.chosen("steps", "guidance", "window", "overlap", "batch", "fuse")
+        own = sampling.chosen("steps", "guidance", "window", "overlap", "batch", "fuse", "together")
         return Settings(
             pose=Span(self.pose_strength),
             face=Span(self.face_strength),

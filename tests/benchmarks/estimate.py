@@ -1,9 +1,10 @@
 """What ``animate --dry-run`` predicts beside what runs take: the embedded weights on a CPU, a process for each run.
 
-    python tests/benchmarks/estimate.py [--only unianimate] [--json]
+    python tests/benchmarks/estimate.py [--only unianimate] [--turns 2] [--json]
 
-RAM is the peak of the process, disk the most that its resumable state took, processor time that of the process
-(which other jobs on the machine disturb least) and wall time that of the run without imports.
+RAM is the peak of the process; disk the most that its resumable state took, seen before every file that is deleted;
+time the processor's of all threads of the process after its imports, which other jobs on the machine disturb least.
+Prediction and run take turns; the mean of the turns is shown.
 """
 
 from __future__ import annotations
@@ -14,69 +15,79 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from importlib import import_module
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 SETTINGS: dict[str, tuple[tuple[str, int, int, tuple[str, ...]], ...]] = {
     # (size, frames, steps, further options)
     "unianimate": (
-        ("64x96", 8, 4, ()),
-        ("64x96", 32, 2, ()),
-        ("64x96", 32, 2, ("--guidance", "1")),
-        ("64x96", 48, 2, ("--context-size", "16", "--context-overlap", "4")),
-        ("64x96", 48, 2, ("--mode", "continuation", "--context-size", "16")),
-        ("128x192", 8, 2, ()),
-        ("128x192", 16, 2, ()),
-        ("192x192", 8, 2, ()),
+        ("64x96", 8, 12, ()),
+        ("64x96", 96, 2, ()),
+        ("64x96", 32, 6, ("--guidance", "1")),
+        ("96x128", 48, 4, ("--context-size", "16", "--context-overlap", "4")),
+        ("128x192", 48, 2, ("--mode", "continuation", "--context-size", "16")),
+        ("128x192", 16, 4, ("--solver", "unipc", "--guided-until", "0.5")),
+        ("128x192", 24, 4, ("--reuse-every", "2", "--together", "on")),
+        ("192x256", 32, 2, ()),
+        ("192x320", 12, 4, ()),
     ),
     "xdyna": (
-        ("64x96", 8, 4, ()),
-        ("64x96", 16, 2, ()),
-        ("64x96", 16, 4, ("--guidance", "0.5")),
-        ("64x96", 48, 2, ()),
-        ("64x96", 48, 2, ("--context-size", "8", "--context-overlap", "2")),
-        ("128x192", 8, 2, ()),
-        ("128x192", 16, 2, ()),
-        ("192x192", 8, 2, ()),
+        ("64x96", 8, 12, ()),
+        ("64x96", 96, 2, ()),
+        ("64x96", 32, 6, ("--guidance", "0.5")),
+        ("96x128", 48, 4, ("--context-size", "8", "--context-overlap", "2")),
+        ("128x192", 24, 4, ("--together", "off")),
+        ("128x192", 16, 4, ("--solver", "unipc", "--guided-until", "0.5")),
+        ("128x192", 24, 4, ("--reuse-every", "2", "--context-batch", "2")),
+        ("192x256", 32, 2, ()),
+        ("192x288", 12, 4, ()),
     ),
 }
 CHILD = "--child"
+
+IMPORTED = (
+    "av",
+    "cv2",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "transformers.models.clip.modeling_clip",
+    "xdyna_unianimate.unianimate_core.load",
+    "xdyna_unianimate.unianimate_core.pipeline",
+    "xdyna_unianimate.xdyna_core.load",
+    "xdyna_unianimate.xdyna_core.pipeline",
+)
+"""What a run imports late, and a server such as ComfyUI once."""
 
 
 def child(words: list[str]) -> None:
     """``animate`` in this process; prints what it took."""
     import resource
 
+    from xdyna_unianimate.app import state
     from xdyna_unianimate.app.cli import main
 
-    cache, most, stop = Path(os.environ["XDUA_CACHE"]), 0, threading.Event()
+    for name in IMPORTED:
+        import_module(name)
+    cache, most, sweep = Path(os.environ["XDUA_CACHE"]), 0, state.Run._sweep
 
-    def watch() -> None:
+    def sweeping(run: state.Run) -> None:
         nonlocal most
-        while not stop.wait(0.01):
-            most = max(most, held(cache))
+        most = max(most, held(cache))
+        sweep(run)
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    began = time.monotonic()
-    watcher.start()
+    state.Run._sweep = sweeping
+    imports, began = time.process_time(), time.monotonic()
     code = main(words)
-    stop.set()
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    taken = {"code": code, "wall": time.monotonic() - began, "cpu": used.ru_utime + used.ru_stime}
-    print(json.dumps({**taken, "ram": used.ru_maxrss * 1024, "disk": most}))
+    taken = {"code": code, "wall": time.monotonic() - began, "processor": time.process_time() - imports}
+    ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({**taken, "imports": imports, "ram": ram, "disk": most}))
 
 
 def held(cache: Path) -> int:
     """Bytes of the resumable runs in a folder."""
-    total = 0
-    for file in (cache / "runs").glob("*/*"):
-        try:
-            total += file.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
+    return sum(file.stat().st_size for file in (cache / "runs").glob("*/*"))
 
 
 def words(system: str, setting: tuple[str, int, int, tuple[str, ...]], folder: Path) -> list[str]:
@@ -97,9 +108,7 @@ def words(system: str, setting: tuple[str, int, int, tuple[str, ...]], folder: P
 def ran(command: list[str], folder: Path) -> dict[str, Any]:
     """The JSON that a process prints last."""
     environment = {**os.environ, "XDUA_CACHE": str(folder / "cache")}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=3600, env=environment
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=3600, env=environment)
     return json.loads(done.stdout[done.stdout.rindex("\n{") if "\n{" in done.stdout else 0 :])
 
 
@@ -107,36 +116,41 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=SETTINGS)
+    parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     rows = []
     if not args.json:
-        print("| system, setting | RAM, MB: predicted / measured | disk, kB | seconds: predicted / processor / wall |")
-        print("|---|---|---|---|")
+        print("| system, setting | RAM, MB: predicted / measured | disk, kB | processor, s |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for system in [args.only] if args.only else SETTINGS:
             for setting in SETTINGS[system]:
                 typed = words(system, setting, folder)
                 dry = [sys.executable, "-m", "xdyna_unianimate", *typed, "--dry-run"]
-                said, took = ran(dry, folder), ran([sys.executable, __file__, CHILD, *typed], folder)
-                rows.append({"system": system, "setting": setting, "predicted": said, "measured": took})
+                run = [sys.executable, __file__, CHILD, *typed]
+                turns = [(ran(dry, folder), ran(run, folder)) for _ in range(args.turns)]
+                rows.append({"system": system, "setting": setting, "turns": turns})
                 if not args.json:
-                    print(line(system, setting, said, took), flush=True)
+                    print(line(system, setting, turns), flush=True)
     if args.json:
         print(json.dumps(rows))
     return 0
 
 
-def line(system: str, setting: tuple, said: dict[str, Any], took: dict[str, Any]) -> str:
+def line(system: str, setting: tuple, turns: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     """A row of the table."""
     size, frames, steps, more = setting
-    ram, disk = (
-        f"{said[name] / unit:.0f} / {took[name] / unit:.0f} = {said[name] / took[name]:.2f}"
-        for name, unit in (("ram", 1e6), ("disk", 1e3))
-    )
-    seconds = f"{said['seconds']:.1f} / {took['cpu']:.1f} / {took['wall']:.1f}"
-    return f"| {system}, {size}, {frames} frames, {steps} steps {' '.join(more)} | {ram} | {disk} | {seconds} |"
+    said, took = ({name: mean(one[name] for one in all_) for name in NUMBERS} for all_ in zip(*turns, strict=True))
+    cells = [
+        f"{said[name] / unit:.{digits}f} / {took[name] / unit:.{digits}f} = {said[name] / took[name]:.2f}"
+        for name, (unit, digits) in NUMBERS.items()
+    ]
+    return f"| {' '.join([f'{system}, {size}, {frames} frames, {steps} steps', *more])} | {' | '.join(cells)} |"
+
+
+NUMBERS = {"ram": (1e6, 0), "disk": (1e3, 0), "processor": (1, 1)}
+"""Name -> its unit in the table, and digits after the point."""
 
 
 if __name__ == "__main__":
