@@ -1,7 +1,7 @@
-"""The README's picture and the workflows' thumbnails, made anew from our own results.
+"""Pictures made anew from our own results: the README's, the workflows' thumbnails, those of the nodes' pages.
 
 ``python -m xdyna_unianimate.app.pictures`` makes all of them with the embedded weights, without ComfyUI;
-``... pictures aligned`` or ``... pictures thumbnails`` only those.
+``... pictures aligned``, ``thumbnails`` or ``pages`` only those.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ import numpy as np
 
 from ..demo import inputs
 from ..pose_align.align import align
-from ..pose_align.draw import XDYNA, draw
+from ..pose_align.draw import STYLES, XDYNA, draw
+from ..pose_align.pose import PoseSequence
 from . import demo
-from .grids import contact_sheet
+from .evaluate import Inputs, evaluate
+from .faces import maps_on_reference
+from .grids import contact_sheet, grid_frames, overlaid
 from .outputs import Output, save_picture
 from .poses import LateDetector
 from .runs import Request, Session
+from .scores import plot
 from .systems import UniAnimate, XDyna
 
 ROOT = Path(__file__).parents[1]
 ALIGNED = ROOT / "docs" / "aligned.jpg"
 WORKFLOWS = ROOT / "workflows"
+PAGES = ROOT / "web" / "docs" / "pictures"
 
 THUMBNAIL = 512
 """Side of a thumbnail in pixels; the page's template browser shows squares, and JPEG alone."""
@@ -77,12 +82,27 @@ def aligned_poses(rows: int = 3) -> np.ndarray:
 
 def thumbnails(folder: Path = WORKFLOWS, shown: Mapping[str, Shown] = SHOWN) -> list[Path]:
     """Write ``<workflow>.jpg`` of every workflow's result into the folder, over those that are there."""
-    session = Session(lambda what: nullcontext(lambda done, total=None: None), LateDetector("demo"))
-    sheets = {name: _result_of(session, how) for name, how in shown.items()}
+    session = _session()
+    sheets = {name: contact_sheet(_clips_of(session, how), 2) for name, how in shown.items()}
     sheets["pose_align"] = aligned_poses(rows=2)
     return [
         save_picture(squared(sheet), folder / f"{name}.jpg", overwrite=True) for name, sheet in sheets.items()
     ]
+
+
+def pages(folder: Path = PAGES, shown: Mapping[str, Shown] = SHOWN) -> list[Path]:
+    """Write the pictures of the nodes' pages into the folder, over those that are there."""
+    session = _session()
+    clips = {name: _clips_of(session, shown[name]) for name in ("unianimate_short", "xdyna_pose")}
+    drawn = {
+        **_pose_pictures(),
+        "face_maps": _face_maps(),
+        "unianimate_sampler": contact_sheet(clips["unianimate_short"], 3, height=192),
+        "xdyna_sampler": contact_sheet(clips["xdyna_pose"], 3, height=192),
+        "grid_compare": _grid(*clips.values()),
+        "evaluate_result": _measured(clips["unianimate_short"]["result"]),
+    }
+    return [save_picture(picture, folder / f"{name}.jpg", overwrite=True) for name, picture in drawn.items()]
 
 
 def squared(picture: np.ndarray, side: int = THUMBNAIL) -> np.ndarray:
@@ -106,8 +126,12 @@ def requests_of(how: Shown) -> list[Request]:
     return [replace(base, system=system, sampling=sampling) for system in how.systems]
 
 
-def _result_of(session: Session, how: Shown, rows: int = 2) -> np.ndarray:
-    """uint8 RGB: reference, skeleton, and a column for what each system made of them."""
+def _session() -> Session:
+    return Session(lambda what: nullcontext(lambda done, total=None: None), LateDetector("demo"))
+
+
+def _clips_of(session: Session, how: Shown) -> dict[str, Sequence[np.ndarray]]:
+    """Reference, skeleton, and what each system made of them: label -> frames uint8 RGB."""
     requests = requests_of(how)
     prepared = session.prepare(max(requests, key=lambda request: request.system.face))
     clips: dict[str, Sequence[np.ndarray]] = {
@@ -117,7 +141,63 @@ def _result_of(session: Session, how: Shown, rows: int = 2) -> np.ndarray:
     for request in requests:
         label = request.system.title if len(requests) > 1 else "result"
         clips[label] = list(session.clip(request, prepared).frames)
-    return contact_sheet(clips, rows)
+    return clips
+
+
+def _drawn_inputs() -> tuple[np.ndarray, list[np.ndarray], PoseSequence, PoseSequence]:
+    """Reference, driving frames, driving poses, and these aligned to the reference's."""
+    from ..video_core.images import read_picture
+    from ..video_core.video import open_frames
+
+    poses = inputs.driving_poses()
+    aligned, _ = align(poses, inputs.reference_pose())
+    return read_picture(inputs.REFERENCE), list(open_frames(inputs.DRIVING)), poses, aligned
+
+
+def _pose_pictures(height: int = 224) -> dict[str, np.ndarray]:
+    """What the pose nodes' pages show: the inputs, what is found in them, the alignment, both styles."""
+    reference, driving, poses, aligned = _drawn_inputs()
+    found = list(overlaid(driving, _skeletons(poses)))
+    moments = [0, 5, 10, 15]
+    styles = {
+        name: draw(aligned[5:6], style, aligned.canvas, scale_strokes=True) for name, style in STYLES.items()
+    }
+    _, report = align(poses, inputs.reference_pose())
+    return {
+        "demo_inputs": contact_sheet(
+            {"reference": [reference], **{f"driving {i}": [driving[i]] for i in moments}}, 1, height
+        ),
+        "extract_pose": contact_sheet({f"frame {i}": [found[i]] for i in moments}, 1, height),
+        "align_pose": report.picture(height=512),
+        "draw_pose": contact_sheet(styles, 1, height),
+    }
+
+
+def _face_maps(height: int = 224, frame: int = 5) -> np.ndarray:
+    """The driving frame, both maps in the reference's place, and the reference."""
+    reference, driving, poses, aligned = _drawn_inputs()
+    maps = maps_on_reference(iter(driving), poses, aligned, inputs.CANVAS)
+    local, whole = (list(clip)[frame] for clip in (maps.local, maps.whole))
+    clips = {"driving": driving[frame], "local": local, "whole": whole, "reference": reference}
+    return contact_sheet({label: [picture] for label, picture in clips.items()}, 1, height)
+
+
+def _grid(one: Mapping[str, Sequence[np.ndarray]], other: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
+    """A frame of a grid of both systems' results."""
+    length = len(one["result"])
+    clips = {"reference": [one["reference"][0]] * length, "skeleton": one["skeleton"]}
+    frames = list(grid_frames({**clips, "UniAnimate": one["result"], "X-Dyna": other["result"]}))
+    return frames[length // 2]
+
+
+def _measured(result: Sequence[np.ndarray]) -> np.ndarray:
+    """The plot of a result's quality, with the poses it follows, its reference and its true video."""
+    reference, _, _, aligned = _drawn_inputs()
+    truth = inputs.draw_truth(len(result))
+    given = Inputs(
+        lambda: iter(result), lambda: iter(truth), reference, inputs.reference_pose(), aligned[: len(result)]
+    )
+    return plot(evaluate(given))
 
 
 def _skeletons(poses) -> np.ndarray:
@@ -127,12 +207,14 @@ def _skeletons(poses) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The module as a command."""
     parser = argparse.ArgumentParser(prog="pictures", description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=("all", "aligned", "thumbnails"), default="all")
+    parser.add_argument("what", nargs="?", choices=("all", "aligned", "thumbnails", "pages"), default="all")
     what = parser.parse_args(arguments).what
     if what in ("all", "aligned"):
         save_picture(aligned_poses(), ALIGNED, overwrite=True)
     if what in ("all", "thumbnails"):
         thumbnails()
+    if what in ("all", "pages"):
+        pages()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class FastMode(io.ComfyNode):
                     default=EXACT.reuse_every,
                     min=1,
                     max=10,
-                    tooltip="The coarse levels of the network run in every so manieth step, and the steps between "
+                    tooltip="The coarse levels of the network run in every n-th step, and the steps between "
                     "take what they made; 2 is hardly seen with many steps.",
                 ),
                 io.Boolean.Input(

@@ -72,3 +72,11 @@ def test_a_wide_picture_is_shown_whole():
     square = pictures.squared(wide, 80)
     assert square.shape == (80, 80, 3)
     assert (square[30:50] == 200).all() and (square[:30] == pictures.GROUND).all()
+
+
+def test_pictures_of_the_pages_are_made_by_one_call(tmp_path):
+    quick = {
+        name: replace(pictures.SHOWN[name], frames=2, steps=1) for name in ("unianimate_short", "xdyna_pose")
+    }
+    made = {file.name for file in pictures.pages(tmp_path, quick)}
+    assert made == {file.name for file in pictures.PAGES.iterdir()}
