@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..fakes import comfy_host, listener, server
+from ..fakes.executor import set_widgets
 from ..fakes.workflow import to_prompt
 
 PACK = Path(__file__).resolve().parents[2]
@@ -61,10 +62,7 @@ def shipped(comfyui: server.Server) -> Callable[[str], dict]:
     info = server.described(comfyui.get("/object_info"))
 
     def prompt(name: str) -> dict:
-        found = to_prompt(json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8")), info)
-        for node in found.values():
-            if "steps" in node["inputs"]:
-                node["inputs"]["steps"] = STEPS
-        return found
+        file = PACK / "workflows" / f"{name}.json"
+        return set_widgets(to_prompt(json.loads(file.read_text(encoding="utf-8")), info), steps=STEPS)
 
     return prompt

@@ -8,6 +8,8 @@ from pathlib import Path
 import av
 import pytest
 
+from ..fakes.executor import downstream
+
 WORKFLOWS = sorted(file.stem for file in (Path(__file__).resolve().parents[2] / "workflows").glob("*.json"))
 ENCODER = "XDUA_EncodeVideo"
 FPS = 12
@@ -36,20 +38,6 @@ def prompt(request, shipped) -> dict:
 
 def numbers(prompt: dict, kind: str) -> list[str]:
     return [number for number, node in prompt.items() if node["class_type"] == kind]
-
-
-def dependents(prompt: dict, number: str) -> set[str]:
-    """A node and all that use what it gives."""
-    found = {number}
-    while True:
-        more = {
-            name
-            for name, node in prompt.items()
-            if any(isinstance(value, list) and value[0] in found for value in node["inputs"].values())
-        }
-        if more <= found:
-            return found
-        found |= more
 
 
 def run(comfyui, page, prompt: dict) -> tuple[dict, set[str]]:
@@ -90,5 +78,5 @@ def test_a_second_run_does_nothing_and_a_late_change_only_what_depends_on_it(com
             prompt = copy.deepcopy(prompt)
             assert widget in prompt[number]["inputs"] and prompt[number]["inputs"][widget] != value
             prompt[number]["inputs"][widget] = value
-            assert run(comfyui, page, prompt)[1] == dependents(prompt, number), (kind, widget)
+            assert run(comfyui, page, prompt)[1] == downstream(prompt, number), (kind, widget)
     assert comfyui.whole_log().count("Requested to load") == requests, "nothing was loaded a second time"

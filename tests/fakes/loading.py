@@ -40,28 +40,34 @@ def comes_from(folder: str) -> bool:
     return False
 
 
-def watch(folder: str) -> list[str]:
-    """From now on, a line for each time that code of the folder, or what it calls, does more than read."""
-    told: list[str] = []
+class Watch:
+    """From now on, what code of a folder, or code that it calls, imports and touches.
 
-    def audit(event: str, given: tuple) -> None:
-        if touches(event, given) and comes_from(folder):
-            told.append(f"{event} {given!r}"[:300])
+    imports: modules that were not there before. told: a line for each time it does more than read.
+    """
 
-    sys.addaudithook(audit)
-    return told
+    def __init__(self, folder: str) -> None:
+        self.imports: list[str] = []
+        self.told: list[str] = []
+        self._folder = folder
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, given: tuple) -> None:
+        if event == "import" and comes_from(self._folder):
+            self.imports.append(given[0])
+        elif touches(event, given) and comes_from(self._folder):
+            self.told.append(f"{event} {given!r}"[:300])
 
 
 def main(program: str, pack: str, report: str, *options: str) -> None:
     sys.path.insert(0, str(Path(program).parent))
     sys.argv = [program, *options]
-    told = watch(pack)
+    watch = Watch(pack)
     try:
         runpy.run_path(program, run_name="__main__")
     except SystemExit as end:
         assert not end.code, f"ComfyUI ended with {end.code}"
-    found = {"told": list(told), "modules": sorted({name.split(".")[0] for name in sys.modules})}
-    found["ours"] = [name for name in sys.modules if name.startswith(pack.replace(".", "_x_"))]
+    found = {"imports": list(watch.imports), "told": list(watch.told), "modules": sorted(sys.modules)}
     Path(report).write_text(json.dumps(found), encoding="utf-8")
 
 

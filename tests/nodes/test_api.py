@@ -85,7 +85,7 @@ comfy.cli_args.args.base_directory = sys.argv[3]
 for name in sys.argv[4].split():
     importlib.import_module(name)
 host = set(sys.modules)
-told = loading.watch(pack)
+watch = loading.Watch(pack)
 start = time.process_time()
 name = pack.replace(".", "_x_")
 spec = importlib.util.spec_from_file_location(name, pack + "/__init__.py")
@@ -96,7 +96,7 @@ nodes = asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
 schemas = [node.GET_SCHEMA().node_id for node in nodes]
 seconds = time.process_time() - start
 new = sorted({module.split(".")[0] for module in set(sys.modules) - host})
-print(json.dumps({"seconds": seconds, "nodes": schemas, "new": new, "told": told}))
+print(json.dumps({"seconds": seconds, "nodes": schemas, "new": new, "told": watch.told}))
 """
 
 

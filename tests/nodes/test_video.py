@@ -172,7 +172,6 @@ def test_cancel_keeps_the_frames_that_were_ready_and_leaves_no_finished_file(exe
     import comfy.utils
 
     name = f"cancelled by {interrupt.__base__.__name__}"
-    # Newer versions pass on only some of the updates, the first always.
     cancel = lambda done, total, preview, node_id=None, **_: mm.interrupt_current_processing(True)  # noqa: E731
     comfy.utils.set_progress_bar_global_hook(cancel)
     try:
