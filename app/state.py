@@ -12,8 +12,9 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ POSES, RUNS = "poses", "runs"
 """Folders of the place: one file per clip, and one folder per run."""
 
 MANIFEST = "manifest.json"
+
+OLD_DAYS = 7.0
+"""After which a run that nobody went on with is forgotten, where finished ones are kept too."""
 
 log = logging.getLogger(__name__)
 
@@ -144,11 +148,7 @@ class PoseCache:
     def store(self, key: str, poses: PoseSequence) -> None:
         """Keep the poses; a cache that cannot be written costs a warning, never the result."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(suffix=".npz", dir=self.folder)
-            os.close(handle)
-            save_poses(poses, name)
-            Path(name).replace(self.folder / f"{key}.npz")
+            save_poses(poses, self.folder / f"{key}.npz")
             bound(self.folder, self.folder.with_name(RUNS))
         except OSError as error:
             log.warning("The poses could not be cached in %s: %s", self.folder, error)
@@ -174,6 +174,12 @@ class Runs:
     @staticmethod
     def at(root: Path, every: int = 1) -> Runs:
         return Runs(root / RUNS, every)
+
+    def forget_old(self, days: float = OLD_DAYS) -> None:
+        """Delete runs that nobody went on with for so long."""
+        for used, _, entry in filter(None, map(_measured, _entries([self.folder]))):
+            if used < time.time() - 86400 * days:
+                _delete(entry)
 
     def run(self, *parts: object) -> Run:
         """The run that these parts decide (see ``key_of``; the software's versions are added)."""
@@ -317,12 +323,37 @@ def fingerprint(*networks: nn.Module) -> str:
     digest = hashlib.sha256()
     for network in networks:
         for name, tensor in network.state_dict().items():
-            flat = tensor.detach().flatten()
+            # Eight bits are not indexed as numbers everywhere.
+            plain = tensor.detach().view(torch.uint8) if tensor.itemsize == 1 else tensor.detach()
+            flat = plain.flatten()
             chosen = torch.linspace(0, max(len(flat) - 1, 0), min(len(flat), 64)).long()
             values = flat[chosen.to(flat.device)].double().cpu().numpy()
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(values.tobytes())
     return digest.hexdigest()
+
+
+def identity(thing: object) -> str:
+    """64 hex digits of all that decides what is computed with it: tensors and arrays by their bytes, networks by
+    their weights, dataclasses and sequences by their parts, pictures that are made when they are asked for by what
+    they show; other things as JSON or text.
+    """
+    import torch
+
+    if isinstance(thing, torch.Tensor):
+        return digest_of(thing)
+    if isinstance(thing, torch.nn.Module):
+        return key_of(type(thing).__name__, fingerprint(thing))
+    if isinstance(thing, np.ndarray):
+        return key_of(thing)
+    if is_dataclass(thing) and not hasattr(thing, "shape"):
+        parts = [(field.name, identity(getattr(thing, field.name))) for field in fields(thing)]
+        return key_of(type(thing).__name__, parts)
+    if isinstance(thing, (list, tuple)):
+        return key_of([identity(part) for part in thing])
+    if hasattr(thing, "shape"):
+        return key_of([key_of(np.asarray(thing[[number]])) for number in range(len(thing))])
+    return key_of(thing)
 
 
 def digest_of(*tensors: Tensor | None) -> str:

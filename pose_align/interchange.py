@@ -9,14 +9,16 @@ ignore, so that our poses come back exactly as they went.
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import logging
 import os
 import re
+import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,9 @@ UNCHANGED = 1e-3
 
 UNPACKED_LIMIT = 1 << 29
 """Bytes of an unpacked .npz: 190,000 frames. A small archive can claim any size."""
+
+LEFT_AFTER = 60.0
+"""Seconds after which a half-written file is nobody's: a pose file is written at once."""
 
 DAMAGE = (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError)
 """What Python and numpy raise over values that are not what a format promises."""
@@ -513,12 +518,22 @@ def _wrist_distances(person: _Person) -> tuple[float, float]:
 def _write(path: Path, content: bytes) -> None:
     """All or nothing: a disk that fills up does not leave half a file in the place of a good one."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_bytes(content)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Delete what killed processes left of earlier attempts to write this file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        # OSError: another process was quicker.
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_AFTER:
+                left.unlink()
 
 
 def _json_in(path: Path) -> Any:

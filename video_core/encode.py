@@ -187,9 +187,20 @@ def _check_frame(frame: np.ndarray, shape: tuple[int, ...], index: int) -> None:
 
 
 def _replace(partial: Path, path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    partial.replace(path)
+    """The finished clip takes its place; a folder in it is moved away first, so that a kill loses neither."""
+    if not partial.is_dir():
+        partial.replace(path)
+        return
+    former = path.with_name(f"{path.name}.former")
+    if path.exists():
+        shutil.rmtree(former, ignore_errors=True)
+        path.replace(former)
+    try:
+        partial.replace(path)
+    except OSError:
+        former.replace(path)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def _reason(error: BaseException) -> str:
