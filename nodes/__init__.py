@@ -8,7 +8,19 @@ from importlib import import_module
 
 from .api import ComfyExtension, io
 
-MODULES = ("pose", "loaders", "unianimate", "xdyna", "video", "compare", "quality", "tools", "fast")
+MODULES = (
+    "pose",
+    "loaders",
+    "unianimate",
+    "xdyna",
+    "video",
+    "compare",
+    "quality",
+    "tools",
+    "fast",
+    "run_options",
+    "estimate",
+)
 """Modules with a tuple ``NODES``, in the order of the menu."""
 
 log = logging.getLogger(__name__)

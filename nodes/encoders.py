@@ -174,6 +174,11 @@ class CoreVae(host.PlacedByCore):
             )
         self._vae = vae
 
+    @property
+    def network(self) -> Any:
+        """Core's network, by which a kept run knows this autoencoder."""
+        return self._vae.first_stage_model
+
     def encode(self, frames: Tensor, **_: Any) -> Tensor:
         """See ``Vae.encode``; noise for the posterior has no effect."""
         return self.encode_posterior(frames).latents()

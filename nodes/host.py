@@ -68,6 +68,11 @@ def machine() -> dict[str, str]:
     return {"ComfyUI": __version__, "runs on": str(device()), "free memory": f"{free:.1f} GB"}
 
 
+def free_memory() -> int:
+    """Bytes that are free where networks run."""
+    return int(mm.get_free_memory(device()))
+
+
 def dtype(choice: str, parameters: int = 0) -> torch.dtype:
     """The dtype for a precision widget's value and a network of so many parameters.
 

@@ -38,5 +38,8 @@ VideoInfo = io.Custom("VHS_VIDEOINFO")
 ContextOptions = io.Custom("CONTEXT_OPTIONS")
 """AnimateDiff-Evolved's windows, see ``nodes.context``."""
 
+RunOptions = io.Custom("XDUA_RUN_OPTIONS")
+"""``nodes.run_options.RunOptions``: what a long run keeps, and how much it does at once."""
+
 Fast = io.Custom("XDUA_FAST")
 """``video_core.fast.Fast``: what makes a result sooner and a little different."""

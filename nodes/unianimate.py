@@ -19,6 +19,7 @@ from ..video_core.schedule import zero_terminal_snr_schedule
 from ..video_core.vae import decode
 from . import context, encoders, host, images, paths, rescue, sockets
 from .api import advanced, chosen, io, schema, seed
+from .run_options import PLAIN, RunOptions
 
 FOLDERS = ("unianimate", "diffusion_models")
 """Model folder ids in which the network's files are listed."""
@@ -376,6 +377,9 @@ class UniAnimateSampler(io.ComfyNode):
                 sockets.Fast.Input(
                     "fast", optional=True, tooltip="From Fast mode: sooner, at a small, measured difference."
                 ),
+                sockets.RunOptions.Input(
+                    "run", optional=True, tooltip="From Run options: runs that can be gone on with, for long clips."
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -403,12 +407,13 @@ class UniAnimateSampler(io.ComfyNode):
         latent: Any = None,
         context_options: Any = None,
         fast: Fast = EXACT,
+        run: RunOptions = PLAIN,
     ) -> io.NodeOutput:
         settings = SampleSettings(steps, guidance, mode, window, overlap, batch, fuse, together, fast=fast)
         if context_options is not None:
             settings = _windowed(settings, context.read(context_options))
-        noise = _start(conditions, noise, settings, strength, latent)
-        return io.NodeOutput(_sampled(unianimate, conditions, noise, settings))
+        noise, settings = _start(conditions, noise, settings, strength, latent), run.over(settings)
+        return io.NodeOutput(_sampled(unianimate, conditions, noise, settings, run))
 
 
 def _start(
@@ -433,7 +438,7 @@ def _start(
 
 
 def _sampled(
-    loaded: Loaded, control: Control, noise: UnifiedNoise, settings: SampleSettings
+    loaded: Loaded, control: Control, noise: UnifiedNoise, settings: SampleSettings, run: RunOptions
 ) -> dict[str, Tensor]:
     """LATENT of a clip: the fourth stage of ``pipeline.animate``."""
     vae = control.vae
@@ -452,6 +457,7 @@ def _sampled(
             decoder=partial(decode, vae.network, host.together(*vae.managed)),
             on_step=bar.on_step,
             on_window=bar.on_window,
+            journal=run.journal(lambda: (loaded.unet, vae.network.network, control.told, noise, settings)),
         )
     return images.latent_of(vae.network.from_sampler(torch.cat(parts, dim=2)))
 

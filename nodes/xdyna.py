@@ -31,6 +31,7 @@ from ..xdyna_core.sample import (
 from ..xdyna_core.unet import XDynaUNet
 from . import context, encoders, host, images, paths, rescue, sockets
 from .api import advanced, chosen, io, schema, seed
+from .run_options import PLAIN, RunOptions
 
 log = logging.getLogger(__name__)
 
@@ -545,6 +546,9 @@ class XDynaSampler(io.ComfyNode):
                 sockets.Fast.Input(
                     "fast", optional=True, tooltip="From Fast mode: sooner, at a small, measured difference."
                 ),
+                sockets.RunOptions.Input(
+                    "run", optional=True, tooltip="From Run options: runs that can be gone on with, for long clips."
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -573,6 +577,7 @@ class XDynaSampler(io.ComfyNode):
         latent: Any = None,
         context_options: Any = None,
         fast: Fast = EXACT,
+        run: RunOptions = PLAIN,
     ) -> io.NodeOutput:
         settings = SampleSettings(
             steps=steps,
@@ -587,7 +592,7 @@ class XDynaSampler(io.ComfyNode):
             fast=fast,
         )
         order = chosen(ORDERS, noise, "noise")
-        return io.NodeOutput(_sampled(xdyna, conditions, settings, seed, order, latent, context_options))
+        return io.NodeOutput(_sampled(xdyna, conditions, run.over(settings), seed, order, latent, context_options, run))
 
 
 def _sampled(
@@ -598,6 +603,7 @@ def _sampled(
     order: str,
     latent: Any,
     context_options: Any,
+    run: RunOptions,
 ) -> dict[str, Tensor]:
     """LATENT of a clip: ``pipeline.animate`` between its first stages and its last."""
     windows = None if context_options is None else context.read(context_options)
@@ -615,9 +621,12 @@ def _sampled(
     bar = host.SamplerProgress(len(timesteps))
     working = working_bytes(xdyna.unet, *shape[2:], shape[1], settings)
     placed = host.together(xdyna.managed, *scene.managed, working=working)
-    run = xdyna.unet, scene.told, reference, noise, draws.offsets, settings, placed
+    decides = xdyna.unet, scene.told, reference, noise, draws.offsets, settings
+    journal = run.journal(lambda: decides)
     with rescue.kept([], units):
-        [clip] = pipeline.denoise(*run, on_step=bar.on_step, on_window=bar.on_window)
+        [clip] = pipeline.denoise(
+            *decides, placed, on_step=bar.on_step, on_window=bar.on_window, journal=journal
+        )
     return images.latent_of(units.from_sampler(clip.cpu()))
 
 
