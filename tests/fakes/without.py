@@ -186,12 +186,17 @@ def everything() -> Prompt:
             filename_prefix="", window_size=0, window_overlap=8,
         ),
         "doctor": node("Doctor", hashes=False),
+        "estimate": node(
+            "Estimate", system="xdyna", weights=DEMO, frames=2, steps=1, window=0, overlap=-1, mode="auto", guided=True,
+            batch=1, branches="auto", precision="fp32", measure=False, **SIZE,
+        ),
+        "run": node("RunOptions", resume=False, keep_every=1, branches="auto"),
         "download": node("DownloadModels", files="dwpose", download=False, accept_licence=False),
     }  # fmt: skip
     sinks = {
         f"show {name}": {"class_type": "Show", "inputs": {"anything": [name, 0]}}
         for name in prompt
-        if name not in ("video", "measured", "doctor", "download", "saved")
+        if name not in ("video", "measured", "doctor", "download", "saved", "estimate")
     }
     return {**prompt, **sinks}
 

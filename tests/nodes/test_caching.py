@@ -86,4 +86,4 @@ def test_nothing_runs_every_time_but_what_looks_at_the_machine(comfy):
             values = {part.id: part.as_dict().get("default") for part in node.GET_SCHEMA().inputs}
             one, other = (node.fingerprint_inputs(**values) for _ in range(2))
             always |= {name} if one != other else set()
-    assert always == {"XDUA_Doctor", "XDUA_DownloadModels"}
+    assert always == {"XDUA_Doctor", "XDUA_DownloadModels", "XDUA_Estimate"}

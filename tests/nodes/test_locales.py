@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "locales"
+INSTEAD = {
+    "潜变量": "Latent", "潜空间": "Latent", "检查点": "Checkpoint", "去噪": "降噪", "姿势": "姿态",
+    "正向提示": "正面条件", "反向提示": "负面条件",
+    "文本塔": "文本编码器", "图像塔": "图像编码器", "种子数": "种子", "引导比例": "引导系数",
+}  # fmt: skip
+"""A word -> what ComfyUI's own Chinese texts say."""
+
 LANGUAGES = sorted(folder.name for folder in FOLDER.iterdir())
 
 
@@ -55,6 +64,45 @@ def test_english_is_what_the_nodes_say(comfy):
             assert entry["inputs"][part.id]["tooltip"] == part.tooltip, f"{name}.{part.id}"
         for number, part in enumerate(schema.outputs or []):
             assert entry["outputs"][str(number)] == {"name": part.display_name, "tooltip": part.tooltip}, name
+
+
+def chinese_of_english() -> Iterator[tuple[str, str, str]]:
+    """(where, English text, Chinese text)."""
+    english, chinese = (
+        json.loads((FOLDER / language / "nodeDefs.json").read_text(encoding="utf-8"))
+        for language in ("en", "zh")
+    )
+    for name, entry in english.items():
+        yield from zip((f"{name} {i}" for i in range(999)), texts(entry), texts(chinese[name]), strict=False)
+
+
+def test_the_same_sentence_is_the_same_in_chinese():
+    said: dict[str, set[str]] = {}
+    for _, english, chinese in chinese_of_english():
+        if english.endswith("."):
+            said.setdefault(english, set()).add(chinese)
+    assert not {english: found for english, found in said.items() if len(found) > 1}
+
+
+def test_chinese_uses_the_words_of_comfyuis_own_page():
+    wrong = [
+        f"{where}: {word} for {ours}"
+        for where, _, text in chinese_of_english()
+        for word, ours in INSTEAD.items()
+        if word in text
+    ]
+    assert not wrong
+
+
+def test_numbers_and_names_of_files_are_in_both_languages():
+    """A file, a licence or a figure that is in one text alone was forgotten in the other."""
+    kept = re.compile(
+        r"[\w-]+\.(?:onnx|pth|ckpt|bin|safetensors|npz)\b|sha256|MIT|OpenRAIL-M|Apache-2\.0|\b\d{3,}\b"
+    )
+    for where, english, chinese in chinese_of_english():
+        assert set(kept.findall(english)) <= set(
+            kept.findall(chinese.replace("，", " ").replace("。", " "))
+        ), where
 
 
 def test_other_languages_are_written_in_their_letters():

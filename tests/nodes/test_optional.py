@@ -20,12 +20,12 @@ COSTS = {
     "cv2": (
         "opencv-python",
         {"ExtractPose", "AlignPose", "DrawPose", "FaceMaps", "XDynaConditioning", "ApplyPoseControl", "GridCompare",
-         "EvaluateResult"},
+         "EvaluateResult", "Estimate"},
         {"ApplyPoseControl", "ApplyFaceControl", "XDynaStrengths", "XDynaSampler"},
     ),
     "diffusers": (
         "diffusers",
-        {"LoadVae", "LoadXDynaControlNet"},
+        {"LoadVae", "LoadXDynaControlNet", "Estimate"},
         {"ApplyPoseControl", "ApplyFaceControl", "XDynaSampler"},
     ),
     "transformers": (
