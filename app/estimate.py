@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Costs = Sequence[tuple[Stage, Cost]]
 """Every stage of a run, and what one call of it costs."""
 
-BASE_BYTES = 515e6
+BASE_BYTES = 535e6
 """Resident memory of Python with torch, diffusers, OpenCV and PyAV, before a network is loaded."""
 
 CLIP_COPIES = 6

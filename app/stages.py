@@ -194,10 +194,10 @@ class UniAnimateStages(Stages):
 
     def state_bytes(self, clip: int) -> float:
         """On disk at most: a state while it takes the place of another, beside the parts that are finished."""
-        how = self.asked.settings.sampling
-        longest = max(map(len, how.parts(self.asked.frames))) / self.asked.frames
-        state = STATE_TENSORS[how.fast.solver] * clip * longest
-        return clip * (1 - longest) + max(2 * state, state + clip * longest)
+        how, frame = self.asked.settings.sampling, clip / self.asked.frames
+        *earlier, longest = sorted(map(len, how.parts(self.asked.frames)))
+        state = STATE_TENSORS[how.fast.solver] * longest * frame
+        return sum(earlier) * frame + max(2 * state, state + longest * frame)
 
     def drawn(self, how: Preparation) -> tuple[Style, Size | None, int]:
         """Style, canvas, and how often a frame is drawn."""
