@@ -42,10 +42,9 @@ class Box(NamedTuple):
 
 
 def box(node: Node) -> Box:
-    """A node with its title."""
+    """A node with its title, which newer pages leave room for on reroutes too (Nodes 2.0)."""
     (x, y), (width, height) = node["pos"], node["size"]
-    title = 0 if node["type"] == REROUTE else TITLE
-    return Box(x, y - title, x + width, y + height)
+    return Box(x, y - TITLE, x + width, y + height)
 
 
 def group_box(group: Mapping[str, Any], *, inside: bool = False) -> Box:
