@@ -8,12 +8,13 @@ from typing import Any
 
 from ..video_core.windows import Fuse
 
-LOOPED = ("looped_uniform", "uniform_looped")
-MOVING = ("standard_uniform", "uniform_standard", "uniform")
+LOOPED = ("looped_uniform", "uniform_looped", "uniform")
+MOVING = ("standard_uniform", "uniform_standard")
 STILL = ("standard_static", "static_standard")
 BATCHED = ("batched", "batched_standard")
 """context_schedule of that pack, and of packs that turn its words around (peers 3d): windows over the ends,
-windows inside that move from step to step, windows inside that stay, and windows side by side."""
+windows inside that move from step to step, windows inside that stay, and windows side by side. "uniform" is the
+older name of the first."""
 
 FUSES: Mapping[str, Fuse] = {"flat": "uniform", "pyramid": "pyramid"}
 
@@ -37,7 +38,7 @@ class ContextWindows:
 def read(options: Any) -> ContextWindows:
     """The windows of a CONTEXT_OPTIONS: a group of contexts, of which there is one, or one by itself.
 
-    Raises ValueError for schedules and ways to fuse that our samplers do not have.
+    Raises ValueError for schedules, ways to fuse, views and extras that our samplers do not have.
     """
     contexts = getattr(options, "contexts", None) or [options]
     if len(contexts) != 1:
@@ -48,6 +49,12 @@ def read(options: Any) -> ContextWindows:
         raise ValueError(
             f"context_options: the schedule {schedule!r} is not known here; use Looped Uniform, Standard "
             "Uniform, Standard Static or Batched."
+        )
+    more = getattr(getattr(options, "extras", None), "get_extras_list", list)()
+    if getattr(context, "view_options", None) is not None or more:
+        raise ValueError(
+            "context_options: views inside windows and extras (ContextRef, NaiveReuse) are not known here; leave "
+            "them unconnected."
         )
     fuse = getattr(context, "fuse_method", None)
     if fuse is not None and fuse not in FUSES:

@@ -381,6 +381,13 @@ def test_context_options_that_we_have_not_are_sentences(with_options):
     ):
         with pytest.raises(NodeError, match=match):
             with_options(evolved(**changes))
+    with pytest.raises(NodeError, match="views inside windows and extras .* are not known here"):
+        with_options(evolved(view_options=SimpleNamespace(context_length=2)))
+    reusing = SimpleNamespace(
+        contexts=evolved().contexts, extras=SimpleNamespace(get_extras_list=lambda: [1])
+    )
+    with pytest.raises(NodeError, match="views inside windows and extras"):
+        with_options(reusing)
     with pytest.raises(NodeError, match="one context is taken, and 2 follow each other"):
         with_options(SimpleNamespace(contexts=evolved().contexts * 2))
 
@@ -390,6 +397,7 @@ def test_context_options_are_read_by_their_words(comfy):
 
     assert read(evolved()) == ContextWindows(4, 1, 1, loop=True, moving=True, fuse="uniform")
     assert read(evolved(context_schedule="batched")) == ContextWindows(4, 0, 1, False, False, "uniform")
+    assert read(evolved(context_schedule="uniform")) == read(evolved()), "the older name"
     [alone] = evolved(context_schedule="uniform_standard", fuse_method=None, context_overlap=None).contexts
     assert read(alone) == ContextWindows(4, 0, 1, loop=False, moving=True, fuse=None)
 
@@ -416,7 +424,9 @@ def test_the_bar_moves_with_every_window_of_every_step(run, graph, bar):
     assert shown == sorted(shown) and set(shown) == {1, 2, 3, 4}
 
 
-def test_cancel_takes_effect_before_the_next_forward_and_leaves_nothing(run, classes, graph, monkeypatch, interrupt):
+def test_cancel_takes_effect_before_the_next_forward_and_leaves_nothing(
+    run, classes, graph, monkeypatch, interrupt
+):
     import comfy.model_management as mm
     from xdyna_unianimate.xdyna_core.unet import XDynaUNet
 
