@@ -162,7 +162,7 @@ def test_memory_runs_out_at_every_stage(tally, full, how, own_place, capsys):  #
         assert main(words(how, whole, "--no-resume")) == 0
     assert seen, "no stage was recognised"
     numbers = range(1, len(seen) + 1)
-    for number in numbers if full else sorted({seen.index(kind) + 1 for kind in seen})[:3]:
+    for number in numbers if full else sorted({seen.index(kind) + 1 for kind in seen})[:2]:
         capsys.readouterr()
         case = f"{how}, forward {number} of {len(seen)} ({seen[number - 1]})"
         with out_of_memory_at(number, []):
@@ -199,7 +199,7 @@ def test_cancels_at_random_moments(tally, amount, own_place, monkeypatch, capsys
         assert main(words("xdyna", whole, "--no-resume")) == 0
         length = count[0]
         earlier = files(whole)
-        for _ in range(amount(5, 50)):
+        for _ in range(amount(2, 50)):
             count[0], stop[0] = 0, (moment := rng.randint(1, length))
             code = main(words("xdyna", target))
             stop[0] = 0

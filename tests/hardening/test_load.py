@@ -60,7 +60,7 @@ def resident() -> float:
 def test_many_runs_in_one_process_in_flat_memory(tally, amount, own_place, capsys):  # noqa: F811
     from xdyna_unianimate.app.cli import main
 
-    runs, memory = amount(4, 200), []
+    runs, memory = amount(3, 200), []
     for _ in range(runs):
         assert main(words("xdyna", own_place / "out", "--no-resume", "--steps", "1")) == 0
         memory.append(resident())
@@ -85,10 +85,11 @@ raise SystemExit(max(main(words) for words in given["all"]))
 """
 
 
-def test_two_processes_share_a_cache_and_models(tally, amount, own_place, small_weights):  # noqa: F811
+@pytest.mark.full
+def test_two_processes_share_a_cache_and_models(tally, own_place, small_weights):  # noqa: F811
     """Same poses, same kept runs, same weights, at the same time: both end, with the same frames."""
     weights = {name: str(file) for name, file in small_weights.items()}
-    times = amount(1, 10)
+    times = 10
     running = []
     for name in ("one", "two"):
         all_words = [words("xdyna", own_place / f"{name}{number}") for number in range(times)]

@@ -32,7 +32,7 @@ PATIENCE = 2.0
 MORE_MEMORY = 3 << 30
 """Bytes of addresses that a request may take besides; a workstation has them, this one shares."""
 MANY = ("XDUA_UniAnimateSampler", "XDUA_XDynaSampler")
-SLOW = ("Sampler", "Conditioning", "Evaluate", "Doctor")
+SLOW = ("Sampler", "Conditioning", "Evaluate", "Doctor", "Estimate")
 """Parts of the names of nodes that only the full version runs; the short one has their requests checked."""
 
 WRONG: tuple[Any, ...] = (
@@ -240,7 +240,8 @@ def hostile_names(comfy: comfy_host.Comfy, report: Any, names: Sequence[str] = N
     poses = inputs.driving_poses()[:1]
     for kind, cls in sorted(comfy.pack.items()):
         for name, spec in widgets(cls).items():
-            if not is_name(name, spec):
+            # The estimate's choices of text are no names of files, and each is ten seconds of counting.
+            if not is_name(name, spec) or kind == "XDUA_Estimate":
                 continue
             for value in names:
                 given = {key: one[1].get("default") for key, one in widgets(cls).items() if len(one) > 1}
@@ -277,7 +278,7 @@ def of_this_python() -> set[str]:
     return {str(form) for place in map(Path, places) for form in (place, place.resolve())}
 
 
-def test_some_hostile_names_are_refused_or_stay_inside(tally, comfy):
+def test_hostile_names_are_refused_or_stay_inside(tally, full, comfy):
     def report(case: str, said: str, fine: bool) -> None:
         if not fine:
             tally.lost(f"{case}: {said}")
@@ -285,7 +286,7 @@ def test_some_hostile_names_are_refused_or_stay_inside(tally, comfy):
             tally.refused(said) if said else tally.worked()
 
     before = {file for file in comfy.base.parent.rglob("*") if comfy.base not in file.parents}
-    hostile_names(comfy, report, [*NAMES[:6], *(name for name in NAMES if "link-out" in name)])
+    hostile_names(comfy, report, NAMES if full else ("../escape", "/tmp/xdua-escape/x", "link-out/new/x"))
     assert {file for file in comfy.base.parent.rglob("*") if comfy.base not in file.parents} == before
 
 

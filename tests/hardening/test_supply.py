@@ -226,7 +226,7 @@ SMALL = (
     "animate", "--reference", str(inputs.REFERENCE), "--reference-pose", str(inputs.REFERENCE_POSE), "--driving",
     str(inputs.DRIVING_POSES), "--weights", "demo", "--detector", "demo", "--resolution", "32x64", "--no-resume",
 )  # fmt: skip
-"""In the short version; the full one runs the demo itself, of both systems."""
+"""In the short version, without a network alone; the full one runs the demo itself, of both systems, in both ways."""
 
 
 def test_a_run_gives_the_same_frames_in_an_empty_network(tally, full, tmp_path):
@@ -235,7 +235,7 @@ def test_a_run_gives_the_same_frames_in_an_empty_network(tally, full, tmp_path):
         pytest.skip(reason)
     for system in ("unianimate", "xdyna") if full else ("unianimate",):
         pictures = []
-        for name, before in (("with", []), ("without", words)):
+        for name, before in (("with", []), ("without", words))[0 if full else 1 :]:
             target = tmp_path / f"{system}-{name}.mp4"
             command = [
                 sys.executable,
@@ -252,7 +252,7 @@ def test_a_run_gives_the_same_frames_in_an_empty_network(tally, full, tmp_path):
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
             pictures.append(np.stack(list(open_video(target).frames())))
-        same = len(pictures[0]) == 2 and np.array_equal(*pictures)
+        same = len(pictures[0]) == 2 and all(np.array_equal(pictures[0], other) for other in pictures[1:])
         tally.worked() if same else tally.lost(f"{system}: other frames without a network")
 
 
