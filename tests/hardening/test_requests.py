@@ -32,8 +32,6 @@ PATIENCE = 2.0
 MORE_MEMORY = 3 << 30
 """Bytes of addresses that a request may take besides; a workstation has them, this one shares."""
 MANY = ("XDUA_UniAnimateSampler", "XDUA_XDynaSampler")
-SLOW = ("Sampler", "Conditioning", "Evaluate", "Doctor", "Estimate")
-"""Parts of the names of nodes that only the full version runs; the short one has their requests checked."""
 
 WRONG: tuple[Any, ...] = (
     None, "", "x", "9" * 400, True, -1, 2**63, 1e308, math.nan, math.inf, [], [1, 2, 3], {}, {"a": {}}, "\0", "\n",
