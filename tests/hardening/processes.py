@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 PEAK = "/proc/self/clear_refs"
 
@@ -37,6 +39,18 @@ class Finished:
     text: str
     reports: list[dict]
     trace: list[str]
+
+
+def resident() -> float:
+    """MB of this process now."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def growth(memory: Sequence[float]) -> float:
+    """By how much the middle of the last quarter lies above that of the second; the first quarter warms up."""
+    quarter = max(len(memory) // 4, 1)
+    return median(memory[-quarter:]) - median(memory[quarter : 2 * quarter])
 
 
 def can_measure() -> bool:

@@ -22,8 +22,12 @@ from xdyna_unianimate.video_core.weights import open_checkpoint
 
 from ..app.conftest import lively_weights, own_place, small_weights  # noqa: F401
 from ..app.test_resume import SYSTEMS, Killing, pictures, processes, runs_in, survive, words  # noqa: F401
+from .processes import can_measure, growth, resident
 
 FAMILY = "faults"
+
+MORE = 20
+"""MB that a process may hold after many faults more than after the first of them."""
 
 KINDS = {"a.mp4": "h264", "a.webm": "vp9", "a.gif": "gif", "a.webp": "webp", "a": "png"}
 FRAMES = [np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8) for i in range(4)]
@@ -161,7 +165,7 @@ def test_memory_runs_out_at_every_stage(tally, full, how, own_place, capsys):  #
     with out_of_memory_at(0, seen):
         assert main(words(how, whole, "--no-resume")) == 0
     assert seen, "no stage was recognised"
-    numbers = range(1, len(seen) + 1)
+    numbers, memory = range(1, len(seen) + 1), []
     for number in numbers if full else sorted({seen.index(kind) + 1 for kind in seen})[:2]:
         capsys.readouterr()
         case = f"{how}, forward {number} of {len(seen)} ({seen[number - 1]})"
@@ -179,6 +183,10 @@ def test_memory_runs_out_at_every_stage(tally, full, how, own_place, capsys):  #
         if runs_in(own_place) or [file for file in own_place.rglob("*part*")]:
             tally.lost(f"{case}: something is left")
         shutil.rmtree(target)
+        if can_measure():
+            memory.append(resident())
+    if memory and growth(memory) > MORE:
+        tally.lost(f"{growth(memory):.0f} MB more at the end: {memory}")
 
 
 # ---- cancels and kills -----------------------------------------------------------------------------------
@@ -198,7 +206,7 @@ def test_cancels_at_random_moments(tally, amount, own_place, monkeypatch, capsys
     try:
         assert main(words("xdyna", whole, "--no-resume")) == 0
         length = count[0]
-        earlier = files(whole)
+        earlier, memory = files(whole), []
         for _ in range(amount(2, 50)):
             count[0], stop[0] = 0, (moment := rng.randint(1, length))
             code = main(words("xdyna", target))
@@ -213,8 +221,12 @@ def test_cancels_at_random_moments(tally, amount, own_place, monkeypatch, capsys
             else:
                 tally.lost(f"cancelled at forward {moment}: {code}, {again}, left {left}")
             shutil.rmtree(target)
+            if can_measure():
+                memory.append(resident())
     finally:
         handle.remove()
+    if memory and growth(memory) > MORE:
+        tally.lost(f"{growth(memory):.0f} MB more at the end: {memory}")
 
 
 @pytest.mark.full

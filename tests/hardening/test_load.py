@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ..app.conftest import own_place, small_weights  # noqa: F401
 from ..app.test_resume import pictures, words
 from ..benchmarks.long_clips import measured
 from ..fakes import comfy_host
+from . import processes
 
 FAMILY = "load"
+
+GROWTH = 15
+"""MB that the last quarter of many runs may take more than the second: 5 after 200 runs."""
 
 
 @pytest.fixture
@@ -51,24 +53,17 @@ def test_twenty_prompts_queued_at_once(tally, comfy):
     }
 
 
-def resident() -> float:
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.skipif(not processes.can_measure(), reason="memory is read from /proc")
 def test_many_runs_in_one_process_in_flat_memory(tally, amount, own_place, capsys):  # noqa: F811
     from xdyna_unianimate.app.cli import main
 
     runs, memory = amount(3, 200), []
     for _ in range(runs):
         assert main(words("xdyna", own_place / "out", "--no-resume", "--steps", "1")) == 0
-        memory.append(resident())
+        memory.append(processes.resident())
         tally.worked()
     capsys.readouterr()
-    quarter = max(runs // 4, 1)
-    grown = np.median(memory[-quarter:]) - np.median(memory[quarter : 2 * quarter])
-    assert grown < 30, f"{grown:.0f} MB more at the end: {memory}"
+    assert processes.growth(memory) < GROWTH, f"{processes.growth(memory):.0f} MB more at the end: {memory}"
 
 
 ONE = """
