@@ -30,6 +30,10 @@ LAYERS: Mapping[int, Callable[[TextFeatures], Tensor]] = {
 """Core's number of the text layer where encoding stops -> its features."""
 
 
+ENCODED_AT_ONCE = 4
+"""Frames between two looks at the cancel button."""
+
+
 # ---- ours, as core knows them --------------------------------------------------------------------------
 
 
@@ -43,13 +47,20 @@ class OurVae:
         self.downscale_ratio = self.upscale_ratio = vae.factor
 
     def encode(self, pixel_samples: Tensor) -> Tensor:
-        """IMAGE [F, H, W, 3] -> [F, c, H/8, W/8]; what exceeds a multiple of 8 is cut off on both sides."""
+        """IMAGE [F, H, W, 3] -> [F, c, H/8, W/8], a few frames at a time.
+
+        What exceeds a multiple of 8 is cut off on both sides.
+        """
         pixels = images.rgb(pixel_samples)
         for axis in (1, 2):
             surplus = pixels.shape[axis] % self.vae.factor
             pixels = pixels.narrow(axis, surplus // 2, pixels.shape[axis] - surplus)
+        step, latents = host.progress(len(pixels)), []
         with self.managed.placed()(self.vae) as device:
-            return self.vae.from_sampler(self.vae.encode(pixels, device=device)).to(host.output_device())
+            for some in pixels.split(ENCODED_AT_ONCE):
+                latents += self.vae.from_sampler(self.vae.encode(some, device=device))
+                step(len(latents))
+        return torch.stack(latents).to(host.output_device())
 
     def decode(self, samples_in: Tensor, vae_options: Mapping[str, Any] | None = None) -> Tensor:
         """[F, c, h, w] -> IMAGE [F, 8h, 8w, 3], a few frames at a time."""

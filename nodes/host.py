@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -200,6 +200,20 @@ def counted(items: Iterable[T], total: int) -> Iterator[T]:
     for done, item in enumerate(items, start=1):
         yield item
         step(done)
+
+
+class CountedPictures(Sequence[T]):
+    """Pictures that move the bar, and look at the cancel button, when they are asked for."""
+
+    def __init__(self, pictures: Sequence[T]) -> None:
+        self._pictures, self._step = pictures, progress(len(pictures))
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> T:
+        self._step(index + 1)
+        return self._pictures[index]
 
 
 class SamplerProgress:

@@ -179,7 +179,7 @@ class UniAnimateConditioning(io.ComfyNode):
         inputs = pipeline.Inputs(
             next(images.to_uint8(reference)),
             None if reference_pose is None else next(images.to_uint8(reference_pose)),
-            list(images.to_uint8(poses)),
+            host.CountedPictures(list(images.to_uint8(poses))),
         )
         pipeline.check_clip(unianimate.unet, inputs, size)
         vae, vision = encoders.vae_of(vae), encoders.vision_of(clip_vision)
@@ -378,7 +378,9 @@ class UniAnimateSampler(io.ComfyNode):
                     "fast", optional=True, tooltip="From Fast mode: sooner, at a small, measured difference."
                 ),
                 sockets.RunOptions.Input(
-                    "run", optional=True, tooltip="From Run options: runs that can be gone on with, for long clips."
+                    "run",
+                    optional=True,
+                    tooltip="From Run options: runs that can be gone on with, for long clips.",
                 ),
             ],
             outputs=[

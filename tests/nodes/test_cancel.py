@@ -23,7 +23,7 @@ from ..fakes import workflow
 from ..fakes.executor import Executor, NodeError, downstream, set_widgets
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
-FRAMES, SIZE = 4, {"width": 64, "height": 128}
+FRAMES, SIZE = 5, {"width": 64, "height": 128}
 KINDS = {"as in 0.3.64": Exception, "as in newer versions": BaseException}
 SPAN = {"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0, "stretch": "none"}
 EVALUATED = {
@@ -31,12 +31,18 @@ EVALUATED = {
 }  # fmt: skip
 
 LONG = {
-    "EvaluateResult": "evaluated", "EncodeVideo": "26", "GridCompare": "25", "VAEDecode": "24", "XDynaSampler": "21",
+    "EvaluateResult": "evaluated", "VAEEncode": "encoded", "EncodeVideo": "26", "GridCompare": "25", "VAEDecode": "24",
+    "XDynaSampler": "21",
     "FaceMaps": "faces", "DrawPose": "22", "XDynaConditioning": "19", "UniAnimateSampler": "14",
     "UniAnimateConditioning": "12", "ExtractPose": "3",
 }  # fmt: skip
 """Every node that works for more than a moment, and where it stands in the prompt: from its end to its start, so
 that what one test stopped is not needed by the next."""
+
+CHUNKS = {"VAEEncode": 4, "VAEDecode": 2}
+"""Frames at a time."""
+WINDOWS = {"XDynaSampler": 1, "UniAnimateSampler": 1}
+"""In each of the two steps."""
 
 SAMPLERS = {
     "in windows": {"13": {"flow": "long"}, "14": {"mode": "windows", "window": 3, "overlap": 1}},
@@ -83,6 +89,9 @@ def prompt(classes) -> dict:
     graph["evaluated"] = node_of(
         "EvaluateResult", images=["23", 0], truth=["23", 0], detector=["2", 0], **EVALUATED
     )
+    graph["encoded"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["1", 1], "vae": ["11", 0]}}
+    graph["seen"] = {"class_type": "VAEDecode", "inputs": {"samples": ["encoded", 0], "vae": ["11", 0]}}
+    graph["shown"] = {"class_type": "PreviewImage", "inputs": {"images": ["seen", 0]}}
     return graph
 
 
@@ -95,12 +104,14 @@ class Watched(Executor):
 
     moments: (node, what) for every part of a network that has run and every move of a bar.
     press_at: (node, how many of its moments) at which the button is pressed.
+    bars: node -> every (done, total) of its bar.
     """
 
     def __init__(self, classes) -> None:
         super().__init__(classes)
         self.moments: list[tuple[str, str]] = []
         self.press_at: tuple[str, int] | None = None
+        self.bars: dict[str, list[tuple[int, int]]] = {}
         self._running = ""
         self._signatures: dict[str, str] = {}
 
@@ -118,6 +129,10 @@ class Watched(Executor):
         self.moments.append((self._running, what))
         if self.press_at == (self._running, self.count(self._running)):
             mm.interrupt_current_processing(True)
+
+    def moved(self, done: int, total: int) -> None:
+        self.bars.setdefault(self._running, []).append((done, total))
+        self.happened("moved")
 
     def count(self, node_id: str) -> int:
         return sum(where == node_id for where, _ in self.moments)
@@ -149,7 +164,7 @@ def watching(executor: Watched) -> Iterator[list[weakref.ref]]:
 
     host.Managed.__init__ = noted
     counter = torch.nn.modules.module.register_module_forward_hook(ran)
-    comfy.utils.set_progress_bar_global_hook(lambda *_, **__: executor.happened("moved"))
+    comfy.utils.set_progress_bar_global_hook(lambda done, total, *_, **__: executor.moved(done, total))
     try:
         yield networks
     finally:
@@ -200,6 +215,18 @@ def stop(executor: Watched, graph: dict, node_id: str, moment: int, interrupt: t
     assert caught.value.node_id == node_id and type(caught.value.__cause__) is interrupt
     assert executor.count(node_id) == moment, executor.moments
     assert not mm.processing_interrupted(), "whoever presses the button once is heard once"
+
+
+@pytest.mark.parametrize("name", [name for name in LONG if name != "XDynaConditioning"])
+def test_the_bar_of_a_long_node_moves_to_its_end(watched, whole, name):
+    """With every frame, chunk of frames, or window of every step; one picture alone has no bar."""
+    told = watched[0].bars[LONG[name]]
+    shown = [done for done, _ in told]
+    assert shown == sorted(shown) and told[-1][0] == told[-1][1]
+    if "VAE" in name:
+        assert len(set(shown)) == -(-FRAMES // CHUNKS[name])
+    else:
+        assert len(set(shown)) == (2 * WINDOWS[name] if name in WINDOWS else FRAMES)
 
 
 @pytest.mark.parametrize("name", LONG)
