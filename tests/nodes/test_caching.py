@@ -6,12 +6,15 @@ classic cache does, by class, inputs and fingerprints.
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ..fakes import workflow
 from ..fakes.executor import Prompt, downstream, set_widgets
@@ -87,3 +90,40 @@ def test_nothing_runs_every_time_but_what_looks_at_the_machine(comfy):
             one, other = (node.fingerprint_inputs(**values) for _ in range(2))
             always |= {name} if one != other else set()
     assert always == {"XDUA_Doctor", "XDUA_DownloadModels", "XDUA_Estimate"}
+
+
+LOADERS = {
+    "XDUA_LoadVae": lambda made: made.vae,
+    "XDUA_LoadClip": lambda made: made.text,
+    "XDUA_LoadClipVision": lambda made: made.vision,
+    "XDUA_LoadUniAnimate": lambda made: made.unet,
+    "XDUA_LoadXDyna": lambda made: made.unet,
+    "XDUA_LoadXDynaControlNet": lambda made: made.network,
+}
+"""Loaders of networks -> the network in what they give."""
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_loader_is_pure(comfy, name):
+    """The same numbers in a network of its own each time, with nothing else changed or kept."""
+    node = comfy.pack[name]
+    values = {part.id: part.as_dict()["default"] for part in node.GET_SCHEMA().inputs}
+    state, dtype, threads = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads()
+    one, other = (LOADERS[name](node.execute(**values).args[0]) for _ in range(2))
+    assert one is not other
+    first, second = one.state_dict(), other.state_dict()
+    assert list(first) == list(second)
+    for key, tensor in first.items():
+        assert torch.equal(tensor, second[key]) and tensor.device.type == "cpu", key
+        assert tensor.data_ptr() != second[key].data_ptr() or not tensor.numel(), f"{key} is shared"
+    assert torch.equal(state, torch.get_rng_state())
+    assert (dtype, threads) == (torch.get_default_dtype(), torch.get_num_threads())
+    gone = weakref.ref(one)
+    del one, first, tensor
+    gc.collect()
+    assert gone() is None, "a loader keeps nothing"
+
+
+def test_every_loader_of_networks_is_tried(comfy):
+    others = {"XDUA_LoadPose", "XDUA_LoadPoseDetector"}
+    assert {name for name in comfy.pack if name.startswith("XDUA_Load")} == LOADERS.keys() | others
