@@ -94,8 +94,8 @@ def seed(tooltip: str) -> io.Input:
 
 def chosen(table: Mapping[str, T], choice: str, what: str) -> T:
     """What a list's entry stands for; ValueError for others, which 0.3.64 lets through."""
-    if choice not in table:
-        raise ValueError(f"{what}: there is no {choice!r}; choose one of {', '.join(table)}.")
+    if not isinstance(choice, str) or choice not in table:
+        raise ValueError(f"{what}: there is no {str(choice)[:80]!r}; choose one of {', '.join(table)}.")
     return table[choice]
 
 

@@ -46,8 +46,10 @@ def choices(*folders: str, demo: bool = True) -> list[str]:
 def locate(choice: str, *folders: str) -> Path:
     """The file that a choice of the list means.
 
-    Raises FileNotFoundError that says what the file is, where to get it and where to put it.
+    Raises FileNotFoundError that says what the file is, where to get it and where to put it, and ValueError for
+    what is no name.
     """
+    _check_name(choice)
     # No file has a zero byte in its name, and ComfyUI's look-up trips over one.
     for folder in _registered(folders) if "\0" not in choice else ():
         path = folder_paths.get_full_path(folder, choice)
@@ -68,7 +70,7 @@ def stamp(choice: str, *folders: str) -> str:
     try:
         path = locate(choice, *folders)
         state = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return f"{choice} is missing"
     return f"{path} {state.st_size} {state.st_mtime_ns}"
 
@@ -120,6 +122,7 @@ def input_files(suffixes: Sequence[str]) -> list[str]:
 
 def input_file(name: str) -> Path:
     """A file of the input folder by its name; FileNotFoundError where it is missing or leads out of the folder."""
+    _check_name(name)
     root = Path(folder_paths.get_input_directory())
     file = models.below(root, name, confined=True)
     if file is None or not file.is_file():
@@ -131,9 +134,15 @@ def input_stamp(name: str) -> str:
     """For ``fingerprint_inputs``: changes when a file of the input folder does; never raises."""
     try:
         state = input_file(name).stat()
-    except OSError:
+    except (OSError, ValueError):
         return f"{name} is missing"
     return f"{name} {state.st_size} {state.st_mtime_ns}"
+
+
+def _check_name(name: object) -> None:
+    """ComfyUI 0.3.64 hands on whatever a request holds in the place of a list's entry."""
+    if not isinstance(name, str):
+        raise ValueError(f"A file is chosen by its name; got {str(name)[:80]!r} of type {type(name).__name__}.")
 
 
 def user_folder() -> Path:

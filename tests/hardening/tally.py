@@ -27,7 +27,7 @@ SENTENCES = (ValueError, OSError, ImportError)
 
 LONGEST = 1500
 """Characters that a sentence may have, so that a toast can hold it."""
-SHOWN = 5
+SHOWN = 20
 """Losses that a failed test shows."""
 
 

@@ -229,3 +229,16 @@ def test_nothing_behind_a_link_out_of_the_input_folder_is_looked_at(comfy, tmp_p
             paths.input_file(name)
     assert set(looked) == {root}
     assert paths.input_file("leads-back/x.json").samefile(root / "kept" / "x.json")
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), -1, {"a": {}}, ["x"]], ids=str)
+def test_what_is_no_name_is_one_sentence(paths, value):
+    """ComfyUI 0.3.64 does not look at the values of lists; each of these ended in a TypeError."""
+    from xdyna_unianimate.nodes.api import chosen
+
+    for look in (lambda: paths.locate(value, "xdyna"), lambda: paths.input_file(value)):
+        with pytest.raises(ValueError, match="chosen by its name"):
+            look()
+    assert "missing" in paths.stamp(value, "xdyna") and "missing" in paths.input_stamp(value)
+    with pytest.raises(ValueError, match="there is no .*choose one of a, b"):
+        chosen({"a": 1, "b": 2}, value, "order")
