@@ -105,10 +105,14 @@ def test_together_reaches_the_core(system) -> None:
         assert system.settings(Sampling(together=choice), 8).sampling.together == choice
 
 
-def test_auto_takes_both_branches_where_they_fit() -> None:
-    request = published(UniAnimate(), 8, size=(256, 256), together="auto", steps=1)
+def test_auto_takes_both_branches_where_they_fit(monkeypatch) -> None:
+    sampling = Sampling((128, 192), 1, window=24, together="auto")
+    request = replace(asked(UniAnimate(), 24, sampling), device=GPU)
     assert estimate(request, free=10**11, clock=False).together
-    alone = estimate(replace(request, sampling=replace(request.sampling, together=False)), clock=False)
+    # Of so small a network the other stages need more than denoising.
+    for others in ("conditions", "pictures"):
+        monkeypatch.setattr(stages.UniAnimateStages, others, lambda *_: [])
+    alone = estimate(replace(request, sampling=replace(sampling, together=False)), clock=False)
     found = estimate(request, free=alone.device, clock=False)
     assert found.fits
     assert not found.together
@@ -128,19 +132,22 @@ def test_frames_are_counted_without_looking() -> None:
 
 def test_advice_names_settings_with_what_is_needed_then_until_it_fits() -> None:
     """Each on top of those before; what changes no result comes first."""
-    request = published(XDyna(), 12, size=(384, 512), window=8, batch=2)
-    found = estimate(request, free=int(2.6e9), clock=False, words=WIDGETS)
+    request = replace(asked(XDyna(), 12, Sampling((128, 192), window=8, batch=2)), device=GPU)
+    alone = estimate(_one_by_one(request), clock=False).device
+    free = int(0.98 * alone)
+    found = estimate(request, free=free, clock=False, words=WIDGETS)
     assert not found.fits
     head, *steps, end = found.advice
-    assert head.startswith(f"This needs {found.device / 1e9:.2f} GB and 2.60 GB are free.")
+    assert head.startswith(f"This needs {found.device / 1e9:.2f} GB and {free / 1e9:.2f} GB are free.")
     assert [line.split(":")[0] for line in steps[:2]] == ["together off", "batch 1"]
     needed = [float(line.split(": ")[1].split(" GB")[0]) for line in steps]
     assert needed == sorted(needed, reverse=True)
-    assert end == "That fits."
-    assert needed[-1] <= 2.6 < needed[-2]
-    once = replace(request.sampling, together=False, batch=1)
-    alone = estimate(replace(request, sampling=once), clock=False)
-    assert needed[1] == pytest.approx(alone.device / 1e9, rel=0.05)
+    assert needed[1] == pytest.approx(alone / 1e9, rel=0.1)
+    assert (len(steps), end) == (3, "That fits."), "one change more, of those that change the result"
+
+
+def _one_by_one(request: Asked) -> Asked:
+    return replace(request, sampling=replace(request.sampling, together=False, batch=1))
 
 
 def test_a_clip_in_one_piece_is_advised_windows_and_nothing_is_promised() -> None:
