@@ -48,8 +48,13 @@ def resident() -> float:
 
 
 def growth(memory: Sequence[float]) -> float:
-    """By how much the middle of the last quarter lies above that of the second; the first quarter warms up."""
-    quarter = max(len(memory) // 4, 1)
+    """By how much the middle of the last quarter lies above that of the second; the first quarter warms up.
+
+    0 of fewer than four, which say nothing.
+    """
+    quarter = len(memory) // 4
+    if not quarter:
+        return 0.0
     return median(memory[-quarter:]) - median(memory[quarter : 2 * quarter])
 
 

@@ -57,7 +57,7 @@ def test_twenty_prompts_queued_at_once(tally, comfy):
 def test_many_runs_in_one_process_in_flat_memory(tally, amount, own_place, capsys):  # noqa: F811
     from xdyna_unianimate.app.cli import main
 
-    runs, memory = amount(3, 200), []
+    runs, memory = amount(2, 200), []
     for _ in range(runs):
         assert main(words("xdyna", own_place / "out", "--no-resume", "--steps", "1")) == 0
         memory.append(processes.resident())
