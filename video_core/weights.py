@@ -35,6 +35,9 @@ MOST_LEVELS = 16
 MOST_PARAMETERS = 20_000
 """Tensors of a network; the largest published one has 1544."""
 
+MOST_DIMENSIONS = 64
+"""Of a tensor: torch's own limit, which it checks in some operations only."""
+
 LISTED = 6
 """Names of each kind that an error lists before it only counts."""
 NAME_SHOWN = 120
@@ -444,6 +447,11 @@ def _mapped(path: Path, storage: torch.UntypedStorage, begin: int, header: Mappi
     dtype = READ_DTYPES.get(entry["dtype"])
     if dtype is None:
         raise CheckpointError(f"{path} stores '{name[:NAME_SHOWN]}' as {entry['dtype']}, which is not read here.")
+    if len(entry["shape"]) > MOST_DIMENSIONS:
+        raise CheckpointError(
+            f"{path} was refused: '{name[:NAME_SHOWN]}' has {len(entry['shape'])} dimensions; "
+            f"{MOST_DIMENSIONS} are possible."
+        )
     start, end = (begin + offset for offset in entry["data_offsets"])
     if start == end:
         return torch.empty(entry["shape"], dtype=dtype)

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -231,18 +232,22 @@ def add_code(made: Zoo, canary: Path) -> None:
         made.file(f"{name}, zip", "a.pth", zipped(pickled))
         made.file(f"{name}, bare", "a.pt", pickled)
     chain = Calls(getattr, Calls(__import__, "os"), "system")
-    rich = {
-        "builtins.getattr chain": chain,
-        "eval beside weights": Calls(eval, write),
-        "state set on a call": Calls(dict, then=({"a": 1},)),
-        "a call among items": Calls(collections.OrderedDict, then=(None, None, iter([("a", Calls(eval, write))]))),
-        "list items": Calls(list, then=(None, iter([Calls(eval, write)]))),
-        "a counter": collections.Counter("abc"),
-        "a named tuple's class": collections.namedtuple,
-        "a path": Path("a"),
-    }
-    for name, value in rich.items():
-        for is_zip in (True, False):
+
+    def rich() -> dict[str, Any]:
+        """Made anew for each file: what is pickled of an iterator is gone afterwards."""
+        return {
+            "builtins.getattr chain": chain,
+            "eval beside weights": Calls(eval, write),
+            "state set on a call": Calls(dict, then=({"a": 1},)),
+            "a call among items": Calls(collections.OrderedDict, then=(None, None, iter([("a", Calls(eval, write))]))),
+            "list items": Calls(list, then=(None, iter([Calls(eval, write)]))),
+            "a counter": collections.Counter("abc"),
+            "a named tuple's class": collections.namedtuple,
+            "a path": Path("a"),
+        }
+
+    for is_zip in (True, False):
+        for name, value in rich().items():
             content = saved({"state_dict": STATE, "x": value}, is_zip)
             made.file(f"{name}, {'zip' if is_zip else 'old'}", "a.ckpt", content)
     for protocol in range(6):

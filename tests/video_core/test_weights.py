@@ -614,3 +614,11 @@ def test_reading_leaves_no_objects_behind(tmp_path):
         read()
     gc.collect()
     assert sys.getallocatedblocks() - before < 200
+
+
+def test_more_dimensions_than_torch_knows_are_one_sentence(tmp_path):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1] * 65, "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(CheckpointError, match="a.safetensors was refused: 'a' has 65 dimensions"):
+        open_checkpoint(path)["a"]
