@@ -174,11 +174,11 @@ def _decided(asked: Asked, free: int | None) -> Asked:
     if asked.settings.sampling.together != "auto":
         return asked
     both = replace(asked, sampling=replace(asked.sampling, together=True))
-    if asked.device.type == "cpu":
-        # What a CPU has free is not asked for: each system does as published.
+    if free is None or asked.device.type == "cpu":
+        # Where nobody is asked what is free, each system does as published.
         fitting = asked.system.system == "xdyna"
     else:
-        fitting = free is not None and memory(both, counted_stages(both)).needed <= free
+        fitting = memory(both, counted_stages(both)).needed <= free
     return both if fitting else replace(asked, sampling=replace(asked.sampling, together=False))
 
 
