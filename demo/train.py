@@ -544,7 +544,7 @@ def _grow_face(model: XDynaNetworks) -> None:
 
 PLANS = {
     "autoencoder": Plan(5000, learning_rate=2e-3, average=0.99),
-    "decoder": Plan(5000, learning_rate=1e-3, average=0.995),
+    "decoder": Plan(6000, learning_rate=1e-3, average=0.995),
     "vision": Plan(600, learning_rate=1e-3, average=0.99, batch=64),
     "unianimate": Plan(3000, learning_rate=1.2e-3, average=0.995),
     "xdyna": Plan(3200, learning_rate=1.2e-3, average=0.995),
