@@ -1,12 +1,13 @@
 """Large files that are whole or not there: written under another name, then renamed.
 
 A killed process leaves what it had written. The next attempt at the same file deletes that, and not what another
-process is still writing: a writer holds a lock on its file, which ends with it (Windows deletes no open file).
+process is still writing, whose file has grown a moment ago (Windows, besides, deletes no open file).
 """
 
 from __future__ import annotations
 
 import glob
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 SUFFIX = ".partial"
+
+LEFT_AFTER = 60.0
+"""Seconds without a byte after which nobody is writing a file any more."""
 
 
 @contextmanager
@@ -24,7 +28,6 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{SUFFIX}")
     try:
         with partial.open("xb") as file:
-            _lock(file)
             yield file
         partial.replace(path)
     finally:
@@ -32,27 +35,7 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
 
 
 def _delete_unless_written(file: Path) -> None:
-    # OSError: another process writes it, or was quicker to delete it.
+    # OSError: another process writes it (Windows), or was quicker to delete it.
     with suppress(OSError):
-        with file.open("rb") as stream:
-            _lock(stream)
-        file.unlink()
-
-
-def _lock(file: BinaryIO) -> None:
-    """Take the file's lock, which no other process has then; BlockingIOError where one does.
-
-    Nothing where there are no such locks: Windows, some network disks.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        # Without locks nobody knows what is still being written, so nothing counts as left.
-        if file.readable():
-            raise BlockingIOError(*error.args) from error
+        if time.time() - file.stat().st_mtime > LEFT_AFTER:
+            file.unlink()

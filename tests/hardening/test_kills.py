@@ -97,8 +97,8 @@ def started(job: Job, processes: BaseContext, folder: Path):  # noqa: F811
 
 def left(job: Job, folder: Path) -> list[Path]:
     """What is neither source nor result."""
-    for part in folder.rglob("*.part"):
-        # Half pose files count as nobody's after a minute.
+    for part in [*folder.rglob("*.part"), *folder.rglob("*.partial")]:
+        # Half files count as nobody's after a minute.
         os.utime(part, (time.time() - 100,) * 2)
     job_again(job)
     known = {folder / "started", folder / "source.npz", folder / "a.pth", job.target, job.target.parent, folder}
