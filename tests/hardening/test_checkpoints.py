@@ -112,10 +112,10 @@ LOADERS = (
 
 
 def chosen(cases: list[checkpoint_zoo.Hostile], everything: bool) -> list[tuple[str, checkpoint_zoo.Hostile]]:
-    """Every case by every loader; in the short version every second case by one of them, in turn."""
+    """Every case by every loader; in the short version every third case by one of them, in turn."""
     if everything:
         return [(way, case) for case in cases for way in LOADERS]
-    turns = [(LOADERS[number % len(LOADERS)], case) for number, case in enumerate(cases[::2])]
+    turns = [(LOADERS[number % len(LOADERS)], case) for number, case in enumerate(cases[::3])]
     return [("dwpose" if case.path.suffix == ".onnx" else way, case) for way, case in turns]
 
 
