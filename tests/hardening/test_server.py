@@ -181,8 +181,8 @@ def test_two_servers_share_models_and_cache(tally, tmp_path, monkeypatch):
     """The same workflow on both at the same time, with weights from the one models folder and one pose cache."""
     monkeypatch.setenv("XDUA_CACHE", str(tmp_path / "cache"))
     models = tmp_path / "models"
-    (models / "xdyna").mkdir(parents=True)
-    shutil.copy(checkpoints.XDYNA, models / "xdyna" / "shared.safetensors")
+    (models / "unianimate").mkdir(parents=True)
+    shutil.copy(checkpoints.UNIANIMATE, models / "unianimate" / "shared.safetensors")
     with ExitStack() as stack:
         both = []
         for name in ("one", "two"):
@@ -191,11 +191,11 @@ def test_two_servers_share_models_and_cache(tally, tmp_path, monkeypatch):
             (base / "models").symlink_to(models, target_is_directory=True)
             both.append(stack.enter_context(server.serving(comfy_host.real_path(), ROOT, base)))
         info = server.described(both[0].get("/object_info"))
-        file = next(file for file in WORKFLOWS if file.stem == "xdyna_pose_face")
+        file = next(file for file in WORKFLOWS if file.stem == "unianimate_short")
         prompt = small(to_prompt(json.loads(file.read_text(encoding="utf-8")), info))
-        loaders = [node for node in prompt.values() if node["class_type"] == "XDUA_LoadXDyna"]
+        loaders = [node for node in prompt.values() if node["class_type"] == "XDUA_LoadUniAnimate"]
         for node in loaders:
-            node["inputs"]["base"] = "shared.safetensors"
+            node["inputs"]["unet"] = "shared.safetensors"
         assert loaders
         for seed in range(3):
             numbers = [one.start(set_widgets(json.loads(json.dumps(prompt)), seed=seed)) for one in both]
