@@ -139,6 +139,8 @@ def test_a_model_file_replaced_while_it_is_read(tally, amount, tmp_path):
 
 STAGES = ("UniAnimateUNet", "XDynaUNet", "ControlNet", "ControlNetModel", "Resampler", "ClipText", "ClipVision",
           "CLIPTextModel", "CLIPVisionModelWithProjection", "Encoder", "Decoder")  # fmt: skip
+GO_ON = ("UniAnimateUNet", "XDynaUNet", "ControlNet", "ControlNetModel", "Decoder")
+"""Those with a thriftier way to do the same; the others see one picture or text at a time."""
 
 
 @contextmanager
@@ -174,6 +176,8 @@ def test_memory_runs_out_at_every_stage(tally, full, how, own_place, capsys):  #
         said = capsys.readouterr().err.strip()
         if code == 0:
             tally.worked()
+        elif seen[number - 1] in GO_ON:
+            tally.lost(f"{case}: nothing smaller was tried: {said}")
         elif "Memory ran out" in said.splitlines()[-1]:
             tally.refused(said.splitlines()[-1])
         else:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ..fakes.executor import Executor, NodeError
+from ..fakes.without import Show
 
 DEMO = "demo (embedded)"
 SIZE = {"width": 64, "height": 96}
@@ -40,17 +41,6 @@ def classes(comfy) -> dict[str, type]:
 
         def give(self):
             return given
-
-    class Show:
-        """An output node for anything."""
-
-        INPUT_TYPES = classmethod(lambda cls: {"required": {"anything": ("*",)}})
-        RETURN_TYPES = ()
-        OUTPUT_NODE = True
-        FUNCTION = "show"
-
-        def show(self, anything):
-            return ()
 
     return {**comfy.classes, "Encoders": Encoders, "Show": Show}
 
