@@ -150,6 +150,10 @@ def _library(name: str, library: Library) -> dict[str, Any]:
     entry = {"import": name, "package": library.packages[0], "version": None, "lost": library.lost}
     if importlib.util.find_spec(name) is None:
         return {**entry, "needed": library.needed}
+    if name == "torch":  # its wheel's name does not tell for which CUDA it was built, it does
+        import torch
+
+        return {**entry, "version": str(torch.__version__), "needed": library.needed}
     for package in library.packages:
         if (version := _version(package)) is not None:
             return {**entry, "package": package, "version": version, "needed": library.needed}

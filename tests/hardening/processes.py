@@ -113,3 +113,11 @@ def run_python(
     reports = [json.loads(line.removeprefix("REPORT ")) for line in lines if line.startswith("REPORT ")]
     traced = written.read_text(errors="replace").splitlines() if written else []
     return Finished(done.returncode, done.stdout + done.stderr, reports, traced)
+
+
+def started(trace: Sequence[str]) -> list[str]:
+    """The traced lines of programs that were started, or were tried to be: the first is the process itself.
+
+    Without the system's list of libraries (``ldconfig -p``), which torch's CUDA build asks for when imported.
+    """
+    return [line for line in trace if "execve(" in line and '/ldconfig", ["/sbin/ldconfig", "-p"]' not in line]
