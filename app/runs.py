@@ -29,7 +29,7 @@ from .outputs import (
     sound_of,
 )
 from .poses import LateDetector
-from .state import PoseCache, Run, Runs
+from .state import CLIPS, PoseCache, Run, Runs, place
 from .systems import Clip, Sampling, UniAnimate, XDyna
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Request:
 @dataclass
 class Session:
     """Runs requests. bar: shows progress. cache: of poses, None keeps none. runs: where long runs are kept, so
-    that one that was cut off is gone on with; None keeps none.
+    that one that was cut off is gone on with; None keeps none. clips: folder for the tensors of clips that are too
+    long for memory, while they are made; None is the place of all state.
 
     The networks of the last request stay loaded, those of one system at a time.
     """
@@ -74,6 +75,7 @@ class Session:
     precision: str = "auto"
     cache: PoseCache | None = None
     runs: Runs | None = None
+    clips: Path | None = None
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -148,11 +150,16 @@ class Session:
     ) -> Clip:
         """The clip of a prepared request, which is made while its frames are asked for."""
         from ..video_core.placement import running_on
+        from ..video_core.storage import storage_for
 
         settings = request.system.settings(request.sampling, prepared.frames)
         placed = running_on(self._device)
         loaded = self.networks(request)
-        return request.system.clip(loaded, prepared, request.preparation, settings, placed, on_step, kept)
+        storage = storage_for(prepared.frames, self.clips or place() / CLIPS)
+        if kept is not None:
+            kept.storage = storage
+        how = {"on_step": on_step, "journal": kept, "storage": storage}
+        return request.system.clip(loaded, prepared, request.preparation, settings, placed, **how)
 
     def write(
         self, request: Request, prepared: Prepared, target: Path, truth: Sequence[np.ndarray] | None = None

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,16 +28,20 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..video_core.progress import Reached
+    from ..video_core.storage import Storage
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what a key stands for changes; older entries are then never read again."""
 
 LIMIT_BYTES = 10 * 1024**3
 
-POSES, RUNS = "poses", "runs"
-"""Folders of the place: one file per clip, and one folder per run."""
+POSES, RUNS, CLIPS = "poses", "runs", "clips"
+"""Folders of the place: one file per clip, one folder per run, and what a long run has on disk while it lasts."""
 
 MANIFEST = "manifest.json"
+
+BLOCK = 2**20
+"""Bytes of a state that are written or read at a time: a long clip's need not fit into memory."""
 
 OLD_DAYS = 7.0
 """After which a run that nobody went on with is forgotten, where finished ones are kept too."""
@@ -192,11 +196,15 @@ class Run:
 
     The manifest alone says what counts: it names the files of the last step and of the finished parts, with
     their hashes. Every file is written aside and renamed, the manifest last; what a kill leaves behind is
-    named nowhere, and a file that is not what the manifest says counts as absent.
+    named nowhere, and a file that is not what the manifest says counts as absent. A state's file is its tensors'
+    bytes, one after the other; the manifest knows their names, types and shapes.
+
+    storage: where tensors that are read lie; None is in memory.
     """
 
     folder: Path
     every: int = 1
+    storage: Storage | None = field(default=None, repr=False)
     _broken: bool = field(default=False, repr=False)
 
     def part(self, number: int) -> Part:
@@ -209,7 +217,7 @@ class Run:
 
     @cached_property
     def _manifest(self) -> dict[str, dict[str, Any]]:
-        """Name of an entry -> its file, the file's hash, and what is to be known of it."""
+        """Name of an entry -> its file, the file's hash, the tensors in it, and what is to be known of it."""
         try:
             return dict(json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))["entries"])
         except FileNotFoundError:
@@ -220,37 +228,50 @@ class Run:
 
     def read(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """An entry's tensors and what is known of them; None where it is missing or not whole."""
-        from safetensors.torch import load
+        import torch
 
-        entry = self._manifest.get(name)
+        from ..video_core.storage import IN_MEMORY
+
+        entry, storage = self._manifest.get(name), self.storage or IN_MEMORY
         if entry is None:
             return None
+        digest, tensors = hashlib.sha256(), {}
         try:
-            data = (self.folder / entry["file"]).read_bytes()
-        except OSError:
+            with (self.folder / entry["file"]).open("rb") as file:
+                for key, dtype, shape in entry["tensors"]:
+                    tensors[key] = storage.zeros(shape, getattr(torch, dtype))
+                    for block in self._blocks(tensors[key]):
+                        file.readinto(block)
+                        digest.update(block)
+        except (OSError, KeyError, TypeError, ValueError):
             return None
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        if digest.hexdigest() != entry["sha256"]:
             log.warning("%s in %s is damaged and not used.", entry["file"], self.folder)
             return None
-        # Copied, because memory of the allocator is aligned: some kernels round by the address.
-        return {key: value.clone() for key, value in load(data).items()}, entry
+        return tensors, entry
 
     def write(self, name: str, tensors: Mapping[str, Tensor], *, without: str = "", **known: object) -> None:
         """Keep tensors under a name in the place of what was kept there; drop the entry ``without``.
 
         A disk that does not take them costs a warning, never the result.
         """
-        from safetensors.torch import save
-
-        data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
-        digest = hashlib.sha256(data).hexdigest()
-        file = f"{name}-{digest[:16]}.safetensors"
+        whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        listed = [(key, str(x.dtype).removeprefix("torch."), list(x.shape)) for key, x in whole.items()]
         entries = {key: entry for key, entry in self._manifest.items() if key != without}
-        entries[name] = {"file": file, "sha256": digest, **known}
+        digest = hashlib.sha256()
+
+        def blocks() -> Iterator[memoryview]:
+            for tensor in whole.values():
+                for block in self._blocks(tensor):
+                    digest.update(block)
+                    yield block
+
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write_aside(self.folder / file, data)
-            _write_aside(self.folder / MANIFEST, json.dumps({"format": FORMAT, "entries": entries}).encode())
+            file = _write_aside(self.folder, blocks(), lambda: f"{name}-{digest.hexdigest()[:16]}.bin")
+            entries[name] = {"file": file, "sha256": digest.hexdigest(), "tensors": listed, **known}
+            text = json.dumps({"format": FORMAT, "entries": entries})
+            _write_aside(self.folder, [text.encode()], lambda: MANIFEST)
             self._manifest.clear()
             self._manifest.update(entries)
             self._sweep()
@@ -260,6 +281,16 @@ class Run:
             if not self._broken:
                 log.warning("The run could not be kept in %s (%s); it goes on all the same.", self.folder, error)
             self._broken = True
+
+    def _blocks(self, tensor: Tensor) -> Iterator[memoryview]:
+        """A contiguous tensor's own bytes on the CPU, some at a time."""
+        import torch
+
+        bytes_of = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+        for first in range(0, len(bytes_of), BLOCK):
+            yield bytes_of[first : first + BLOCK]
+            if self.storage is not None:
+                self.storage.tidy()
 
     def _sweep(self) -> None:
         """Delete what the manifest does not name: earlier states, and what a kill left."""
@@ -378,13 +409,18 @@ def _software() -> list[str]:
     return [torch.__version__, str(torch.get_num_threads())]
 
 
-def _write_aside(file: Path, data: bytes) -> None:
-    """A file that is whole or not there: written under another name, then renamed."""
-    handle, aside = tempfile.mkstemp(suffix=".part", dir=file.parent)
+def _write_aside(folder: Path, blocks: Iterable[bytes | memoryview], name: Callable[[], str]) -> str:
+    """A file that is whole or not there: written under another name, then renamed. name: asked when all is written.
+
+    Returns the name.
+    """
+    handle, aside = tempfile.mkstemp(suffix=".part", dir=folder)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        Path(aside).replace(file)
+            for block in blocks:
+                stream.write(block)
+        Path(aside).replace(folder / name())
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
+    return name()

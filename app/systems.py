@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..video_core.placement import Placed
     from ..video_core.progress import Journal
     from ..video_core.samplers import OnStep
+    from ..video_core.storage import Storage
     from ..xdyna_core.face import FaceMaps
     from ..xdyna_core.pipeline import Settings as XDynaSettings
 
@@ -115,14 +116,16 @@ class UniAnimate:
         placed: Placed,
         on_step: OnStep | None = None,
         journal: Journal | None = None,
+        storage: Storage | None = None,
     ) -> Clip:
-        """See ``Clip``."""
+        """See ``Clip``. storage: where what has the length of the clip lies; None is in memory."""
         from ..unianimate_core.pipeline import Inputs, animate
         from ..video_core.progress import NOWHERE
+        from ..video_core.storage import IN_MEMORY
 
         skeletons, own = unianimate_skeletons(prepared, how, settings.size)
         inputs = Inputs(prepared.reference, own, skeletons)
-        followed = {"on_step": on_step, "journal": journal or NOWHERE}
+        followed = {"on_step": on_step, "journal": journal or NOWHERE, "storage": storage or IN_MEMORY}
         return Clip(skeletons, _as_bytes(animate(networks, inputs, settings, placed, **followed)))
 
 
@@ -171,15 +174,17 @@ class XDyna:
         placed: Placed,
         on_step: OnStep | None = None,
         journal: Journal | None = None,
+        storage: Storage | None = None,
     ) -> Clip:
-        """See ``Clip``."""
+        """See ``Clip``. storage: where what has the length of the clip lies; None is in memory."""
         from ..video_core.progress import NOWHERE
+        from ..video_core.storage import IN_MEMORY
         from ..xdyna_core.pipeline import Inputs, animate
 
         skeletons = xdyna_skeletons(prepared, how, settings.size)
         prompt, negative = (networks.features(text) for text in (self.prompt, self.negative))
         inputs = Inputs(prepared.reference, skeletons, face_maps(prepared, settings.size), prompt, negative)
-        followed = {"on_step": on_step, "journal": journal or NOWHERE}
+        followed = {"on_step": on_step, "journal": journal or NOWHERE, "storage": storage or IN_MEMORY}
         return Clip(skeletons, _as_bytes(animate(networks.models, inputs, settings, placed, **followed)))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..video_core.noise import Order, draws
 from ..video_core.schedule import Schedule
+from ..video_core.storage import IN_MEMORY, Storage, by_frames
 
 Flow = Literal["short", "long"]
 
@@ -116,15 +117,20 @@ class UnifiedNoise:
         return replace(self, latents=schedule.add_noise(clip, self.latents, timestep), timestep=timestep)
 
 
-def draw(seed: int, shape: tuple[int, int, int, int], order: Order = "per_frame") -> ClipDraws:
-    """The draws of a clip of latents (c, F, h, w), in the published order (spec 2.3).
+def draw(
+    seed: int,
+    shape: tuple[int, int, int, int],
+    order: Order = "per_frame",
+    storage: Storage = IN_MEMORY,
+) -> ClipDraws:
+    """The draws of a clip of latents (c, F, h, w), in the published order (spec 2.3), kept in ``storage``.
 
     F: the offset is drawn on the CPU as well; the original draws it on the GPU, from another generator.
     """
     channels, frames, height, width = shape
     if frames < 1:
         raise ValueError(f"A clip has at least one frame; {frames} was given.")
-    source = draws(order, seed)
+    source = draws(order, seed, storage)
     return ClipDraws(
         posterior=source.normal("posterior", (1, channels, height, width)),
         base=source.normal("base", (1, channels, frames, height, width)),
@@ -133,7 +139,11 @@ def draw(seed: int, shape: tuple[int, int, int, int], order: Order = "per_frame"
 
 
 def unified_noise(
-    clip: ClipDraws, reference: Tensor | None, schedule: Schedule, settings: NoiseSettings | None = None
+    clip: ClipDraws,
+    reference: Tensor | None,
+    schedule: Schedule,
+    settings: NoiseSettings | None = None,
+    storage: Storage = IN_MEMORY,
 ) -> UnifiedNoise:
     """Base noise with offset noise and reference prior (spec 2.3).
 
@@ -141,15 +151,20 @@ def unified_noise(
     None for noise without prior. Short: q(ref, prior, base + 0.1 offset). Long: q(ref, prior, base) + 0.1
     offset.
     K: sampling starts at another timestep (991 of 30 steps) than the prior's, which leaks about 3 % of the
-    reference's latents into every frame.
+    reference's latents into every frame. The result lies in ``storage``.
     """
     settings = settings or NoiseSettings()
-    offset = settings.offset * clip.offset
-    noise = clip.base + offset if settings.flow == "short" else clip.base
     if reference is not None:
         _check_reference(reference, clip.base)
-        noise = schedule.add_noise(reference.float().to(noise.device), noise, settings.prior_timestep)
-    return UnifiedNoise(noise if settings.flow == "short" else noise + offset, reference)
+
+    def made(base: Tensor, draws: Tensor) -> Tensor:
+        offset = settings.offset * draws
+        noise = base + offset if settings.flow == "short" else base
+        if reference is not None:
+            noise = schedule.add_noise(reference.float().to(noise.device), noise, settings.prior_timestep)
+        return noise if settings.flow == "short" else noise + offset
+
+    return UnifiedNoise(by_frames(made, clip.base, clip.offset, storage=storage), reference)
 
 
 def _check_reference(reference: Tensor, base: Tensor) -> None:

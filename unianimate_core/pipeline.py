@@ -24,6 +24,7 @@ from ..video_core.placement import Placed, free_bytes, running_on, smaller_on_oo
 from ..video_core.progress import NOWHERE, Journal, Progress
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import zero_terminal_snr_schedule
+from ..video_core.storage import IN_MEMORY, Storage
 from ..video_core.vae import Posterior, Vae, decode
 from ..video_core.windows import WindowDenoiser
 from .blocks import ResBlock, SpatialTransformer
@@ -127,8 +128,8 @@ class Told:
         starts = picture is not None and frames[0] == 0
         slot = unet.encode_reference(None if starts else reference, self.reference_pose)
         first = None if picture is None else unet.encode_first_frame(picture)
-        cond = replace(self.cond.windows([frames]), reference=slot, first_frame=first)
-        return [self.uncond.windows([frames]), cond]
+        cond = replace(self.cond.part(frames), reference=slot, first_frame=first)
+        return [self.uncond.part(frames), cond]
 
 
 def animate(
@@ -140,32 +141,33 @@ def animate(
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
     journal: Journal = NOWHERE,
+    storage: Storage = IN_MEMORY,
 ) -> Iterator[Tensor]:
     """Frames float32 [f, H, W, 3] in 0..1 on the CPU, a few at a time, as many as there are poses.
 
     placed: where networks run, the CPU unless given. on_step(done, total, latents, x0) and on_window(done,
     total) hear of progress and may raise to stop. journal: keeps how far denoising has come, and a run that
-    was cut off goes on from there. The reference and the poses are encoded here; denoising
-    begins with the first frame that is asked for. Frames come as soon as they are finished, so that those
-    before an error are kept; a NonFiniteError carries the last latents.
+    was cut off goes on from there. storage: where what has the length of the clip lies. The reference and the
+    poses are encoded here; denoising begins with the first frame that is asked for. Frames come as soon as they
+    are finished, so that those before an error are kept; a NonFiniteError carries the last latents.
     """
     placed = placed or running_on("cpu")
     check(models, inputs, settings)
     width, height = (side // PIXELS_PER_LATENT for side in settings.size)
     shape = (models.unet.config.in_dim, len(inputs.poses), height, width)
-    draws = draw(settings.seed, shape, settings.noise_used.order)
+    draws = draw(settings.seed, shape, settings.noise_used.order, storage)
 
     encoded = encode(models, inputs.reference, settings.size, placed)
-    told = conditions(models.unet, encoded, inputs, settings.size, placed)
+    told = conditions(models.unet, encoded, inputs, settings.size, placed, storage)
     # K: the posterior is sampled, not its mean taken (spec 2.2).
     reference = encoded.posterior.latents(draws.posterior)
-    noise = unified_noise(draws, reference, zero_terminal_snr_schedule(), settings.noise_used)
+    noise = unified_noise(draws, reference, zero_terminal_snr_schedule(), settings.noise_used, storage)
     if settings.first_frame:
         noise = noise.continuing(encoded.picture)
 
     decoder = partial(decode, models.vae, placed)
-    callbacks = {"on_step": on_step, "on_window": on_window, "journal": journal}
-    clip = denoise(models.unet, told, noise, settings.sampling, placed, decoder=decoder, **callbacks)
+    how = {"on_step": on_step, "on_window": on_window, "journal": journal, "storage": storage}
+    clip = denoise(models.unet, told, noise, settings.sampling, placed, decoder=decoder, **how)
     return chain.from_iterable(map(decoder, clip))
 
 
@@ -204,18 +206,26 @@ def tower_bytes(unet: UniAnimateUNet, size: Size) -> int:
 
 
 @torch.no_grad()
-def conditions(unet: UniAnimateUNet, encoded: Encoded, inputs: Inputs, size: Size, placed: Placed) -> Told:
+def conditions(
+    unet: UniAnimateUNet,
+    encoded: Encoded,
+    inputs: Inputs,
+    size: Size,
+    placed: Placed,
+    storage: Storage = IN_MEMORY,
+) -> Told:
     """What the branches are told, once for the whole clip, on the CPU (spec 2.4).
 
-    K: the unconditional branch has the empty text and zeros for everything else.
+    storage: of the poses' features, which are as many as there are frames. K: the unconditional branch has the
+    empty text and zeros for everything else.
     """
     _check_widths(unet, encoded)
     with placed(unet):
         # No more than a few poses are pixels at any time; what is kept of them is of latent size.
-        features = list(_pose_features(unet, inputs.poses, size))
+        features = _pose_features(unet, inputs.poses, size, storage)
         cond = unet.encode_conditions(zero_y=encoded.text, image=encoded.image)
         uncond = unet.encode_conditions(zero_y=encoded.text)
-    cond = replace(cond.to("cpu"), pose=torch.cat(features, dim=2))
+    cond = replace(cond.to("cpu"), pose=features)
     own = None if inputs.reference_pose is None else _poses([inputs.reference_pose], size)
     return Told(uncond.to("cpu"), cond, own)
 
@@ -226,9 +236,12 @@ def _poses(pictures: Sequence[np.ndarray], size: Size) -> Tensor:
     return rearrange(resized, "f h w c -> 1 c f h w")
 
 
-def _pose_features(unet: UniAnimateUNet, pictures: Sequence[np.ndarray], size: Size) -> Iterator[Tensor]:
-    """[1, c, f, h, w] on the CPU, a few frames at a time, and fewer where memory runs out."""
+def _pose_features(
+    unet: UniAnimateUNet, pictures: Sequence[np.ndarray], size: Size, storage: Storage
+) -> Tensor:
+    """[1, c, F, h, w] on the CPU, made a few frames at a time, and fewer where memory runs out."""
     done, at_once = 0, FRAMES_AT_ONCE
+    whole: Tensor | None = None
     while done < len(pictures):
 
         def attempt(count: int, first: int = done) -> Tensor:
@@ -236,8 +249,13 @@ def _pose_features(unet: UniAnimateUNet, pictures: Sequence[np.ndarray], size: S
             return unet.encode_poses(_poses(some, size)).cpu()
 
         features, at_once = smaller_on_oom(attempt, at_once)
+        if whole is None:
+            shape = *features.shape[:2], len(pictures), *features.shape[3:]
+            whole = storage.zeros(shape, features.dtype)
+        whole[:, :, done : done + features.shape[2]] = features
         done += features.shape[2]
-        yield features
+        storage.tidy()
+    return whole
 
 
 def denoise(
@@ -251,6 +269,7 @@ def denoise(
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
     journal: Journal = NOWHERE,
+    storage: Storage = IN_MEMORY,
 ) -> Iterator[Tensor]:
     """Latents [1, c, f, h, w] in sampler units on the CPU: the whole clip, or one segment after the other.
 
@@ -287,6 +306,7 @@ def denoise(
                 on_step=_of_parts(on_step, parts.index(part), len(parts)),
                 on_window=on_window,
                 progress=progress,
+                storage=storage,
                 alone=under(branches[1:]) if how.guided and not how.fast.always_guided else None,
             )
         return latents.cpu()

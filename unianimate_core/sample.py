@@ -22,6 +22,7 @@ from ..video_core.samplers import OnStep, sample
 from ..video_core.savings import FEED_FORWARD_VALUES, set_savings
 from ..video_core.schedule import Schedule, strided_timesteps, zero_terminal_snr_schedule
 from ..video_core.solvers import solver_named
+from ..video_core.storage import IN_MEMORY, Storage
 from ..video_core.thrift import Way, thrifty
 from ..video_core.windows import Fuse, WindowDenoiser, Windows, anchored_windows, windowed
 from .reuse import EVERYTHING, Pictures, Reuse, encoded, prepared
@@ -142,25 +143,27 @@ def sample_clip(
     on_window: Callable[[int, int], None] | None = None,
     progress: Progress = NOWHERE,
     alone: WindowDenoiser | None = None,
+    storage: Storage = IN_MEMORY,
 ) -> Tensor:
     """Latents [1, c, F, h, w] of noise [1, c, F, h, w], F >= 1, float32 on the noise's device.
 
     denoise: gives (uncond, cond) where the settings are guided, else (cond,). A clip that is no longer than a
     window is one window in natural order. begin: the timestep that the noise is at, where the clip is refined
     and not made anew (``UnifiedNoise.over``). Callbacks and progress: see ``samplers.sample`` and
-    ``windows.windowed``. alone: gives (cond,), for the steps without guidance of ``settings.fast``.
+    ``windows.windowed``. alone: gives (cond,), for the steps without guidance of ``settings.fast``. storage:
+    where what has the size of the clip lies.
     """
     windows, fast = settings.windows(noise.shape[2]), settings.fast
     schedule = schedule or zero_terminal_snr_schedule()
     timesteps = settings.timesteps(begin, schedule.train_steps)
 
     def of_clip(denoise: WindowDenoiser) -> Denoiser:
-        how = {"batch": settings.batch, "fuse": settings.fuse, "on_window": on_window}
+        how = {"batch": settings.batch, "fuse": settings.fuse, "on_window": on_window, "storage": storage}
         return windowed(denoise, lambda t: windows, **how)
 
     predict = of_clip(denoise)
     if settings.guided:
-        predict = guided_during(predict, alone and of_clip(alone), settings.guidance, timesteps, fast)
+        predict = guided_during(predict, alone and of_clip(alone), settings.guidance, timesteps, fast, storage)
     return sample(
         predict,
         noise,
@@ -170,6 +173,7 @@ def sample_clip(
         on_step=on_step,
         progress=progress,
         keep_every=fast.reuse_every,
+        storage=storage,
     )
 
 

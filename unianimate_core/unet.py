@@ -13,7 +13,7 @@ Layouts: latents [b, c, f, h, w]; inside the U-Net [(b f), c, h, w] with the ref
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -85,6 +85,15 @@ class Conditions:
         """The same with all tensors there."""
         found = vars(self).items()
         return Conditions(**{name: None if value is None else value.to(device) for name, value in found})
+
+    def part(self, frames: range) -> Conditions:
+        """Conditions of neighbouring frames of the clip; their features stay where they are."""
+
+        def view(features: Tensor | None) -> Tensor | None:
+            whole = features is None or features.shape[2] == 1
+            return features if whole else features[:, :, frames.start : frames.stop]
+
+        return replace(self, pose=view(self.pose), first_frame=view(self.first_frame))
 
     def windows(self, frames: Sequence[Sequence[int]]) -> Conditions:
         """Conditions of a call whose item i concerns the clip's frames ``frames[i]`` (all of one length).

@@ -12,6 +12,7 @@ from torch import nn
 
 from .guidance import Denoiser, guided
 from .solvers import solver_named
+from .storage import IN_MEMORY, Storage
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +61,18 @@ EXACT = Fast()
 
 
 def guided_during(
-    both: Denoiser, alone: Denoiser | None, scale: float, timesteps: Sequence[int], fast: Fast
+    both: Denoiser,
+    alone: Denoiser | None,
+    scale: float,
+    timesteps: Sequence[int],
+    fast: Fast,
+    storage: Storage = IN_MEMORY,
 ) -> Denoiser:
     """Guidance of the denoiser of two branches in some steps, in the others the conditional branch alone.
 
-    alone: that branch's denoiser, needed unless guidance always acts.
+    alone: that branch's denoiser, needed unless guidance always acts. storage: see ``guided``.
     """
-    everywhere = guided(both, scale)
+    everywhere = guided(both, scale, storage)
     if fast.always_guided:
         return everywhere
     if alone is None:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from .storage import IN_MEMORY, Storage, by_frames
+
 Denoiser = Callable[[Tensor, int], Tensor]
 """(latents [1, c, F, h, w], timestep) -> predictions [branches, c, F, h, w]; samplers take one branch."""
 
@@ -22,13 +24,17 @@ def for_branches(x: Tensor, rows: int) -> Tensor:
     return x if len(x) == rows else x.repeat(rows // len(x), *[1] * (x.ndim - 1))
 
 
-def guided(denoise: Denoiser, scale: float) -> Denoiser:
+def guided(denoise: Denoiser, scale: float, storage: Storage = IN_MEMORY) -> Denoiser:
     """uncond + scale * (cond - uncond), of a denoiser whose branches are (uncond, cond) in this order.
 
     scale 0 is the unconditional prediction, 1 the conditional one, more exaggerates the difference. A run
     that needs one branch only (a scale of 1, say) leaves this function out and denoises with one branch at
-    half the cost. Returns a denoiser of one branch, [1, c, F, h, w].
+    half the cost. Returns a denoiser of one branch, [1, c, F, h, w], whose result lies in ``storage``.
     """
+
+    def combined(uncond: Tensor, cond: Tensor) -> Tensor:
+        # In place of the difference: a long clip's predictions are large.
+        return (cond - uncond).mul_(scale).add_(uncond)
 
     def denoise_guided(latents: Tensor, t: int) -> Tensor:
         branches = denoise(latents, t)
@@ -37,8 +43,6 @@ def guided(denoise: Denoiser, scale: float) -> Denoiser:
                 f"Guidance combines two branches (uncond, cond); the denoiser gave {len(branches)}. "
                 "Use a single-branch denoiser without guidance."
             )
-        uncond, cond = branches.split(1)
-        # In place of the difference: a long clip's predictions are large.
-        return (cond - uncond).mul_(scale).add_(uncond)
+        return by_frames(combined, *branches.split(1), storage=storage)
 
     return denoise_guided

@@ -15,6 +15,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Generator, Tensor
 
+from .storage import IN_MEMORY, Storage
+
 Order = Literal["per_frame", "original"]
 
 
@@ -30,12 +32,12 @@ class Draws(Protocol):
         ...
 
 
-def draws(order: Order, seed: int) -> Draws:
-    """The source of an order: "per_frame" or "original"."""
+def draws(order: Order, seed: int, storage: Storage = IN_MEMORY) -> Draws:
+    """The source of an order: "per_frame" or "original". storage: where what it draws for clips lies."""
     if order == "per_frame":
-        return PerFrame(seed)
+        return PerFrame(seed, storage)
     if order == "original":
-        return InOrder(seeded(seed))
+        return InOrder(seeded(seed), storage)
     raise ValueError(f"Noise is drawn 'per_frame' or in the 'original' order; {order!r} was given.")
 
 
@@ -51,6 +53,7 @@ class PerFrame:
     """Draws that depend on seed, name and frame only; calls may come in any order and repeat themselves."""
 
     seed: int
+    storage: Storage = field(default=IN_MEMORY, repr=False)
 
     def normal(self, name: str, shape: Sequence[int]) -> Tensor:
         return self._draw(torch.randn, name, shape)
@@ -63,9 +66,11 @@ class PerFrame:
         if len(shape) < 5:
             return draw(tuple(shape), generator=self._generator(name, 0))
         batch, channels, frames, *size = shape
-        whole = torch.empty(tuple(shape))
-        for i in range(frames):
-            whole[:, :, i] = draw((batch, channels, *size), generator=self._generator(name, i))
+        whole = self.storage.zeros(shape)
+        for part in self.storage.stretches(frames):
+            for i in range(part.start, part.stop):
+                whole[:, :, i] = draw((batch, channels, *size), generator=self._generator(name, i))
+            self.storage.tidy()
         return whole
 
     def _generator(self, name: str, frame: int) -> Generator:
@@ -79,9 +84,16 @@ class InOrder:
     """Draws in the order of the calls, all from one generator; names are ignored."""
 
     generator: Generator = field(repr=False)
+    storage: Storage = field(default=IN_MEMORY, repr=False)
 
     def normal(self, name: str, shape: Sequence[int]) -> Tensor:
-        return torch.randn(tuple(shape), generator=self.generator)
+        return self._draw(torch.randn, shape)
 
     def uniform(self, name: str, shape: Sequence[int]) -> Tensor:
-        return torch.rand(tuple(shape), generator=self.generator)
+        return self._draw(torch.rand, shape)
+
+    def _draw(self, draw: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
+        # As a whole, because the order of the numbers is that of the tensor.
+        whole = draw(tuple(shape), generator=self.generator, out=self.storage.zeros(shape))
+        self.storage.tidy()
+        return whole

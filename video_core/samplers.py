@@ -16,10 +16,13 @@ from torch import Tensor
 from .guidance import Denoiser
 from .progress import NOWHERE, Progress, Reached
 from .schedule import Schedule
+from .storage import IN_MEMORY, Storage, all_finite
 
 
 class Step(Protocol):
-    """memory: what further steps need to know of those before, so that a run can be gone on with."""
+    """memory: what further steps need to know of those before, so that a run can be gone on with; tensors of the
+    latents' shape, each frame of which a step makes from that frame alone.
+    """
 
     memory: dict[str, Tensor]
 
@@ -134,6 +137,7 @@ def sample(
     on_step: OnStep | None = None,
     progress: Progress = NOWHERE,
     keep_every: int = 1,
+    storage: Storage = IN_MEMORY,
 ) -> Tensor:
     """From noise to latents: one prediction and one solver step per timestep.
 
@@ -141,12 +145,13 @@ def sample(
     latents: the noised start [1, c, F, h, w]; the state is kept in float32 whatever the network computes in.
     timesteps: descending. solver: DDIM with eta 0 unless given. on_step: see OnStep. progress: every step is
     kept there, or those after which the denoiser remembers nothing (``keep_every``), and what was kept by an
-    earlier run is not done again.
+    earlier run is not done again. storage: where what has the size of the clip lies, and how much of it a solver
+    (one that draws no noise, unless it lies in memory) takes at a time.
     Returns float32 latents of the start's shape. NonFiniteError keeps the last finite latents.
     """
     step = (solver or ddim())(schedule, timesteps)
     x = latents.float()
-    if not torch.isfinite(x).all():
+    if not all_finite(x, storage):
         raise NonFiniteError(
             "The starting latents hold NaN or infinity; check the noise and the reference.", None, 0
         )
@@ -155,8 +160,8 @@ def sample(
         x = start.latents.to(x)
         step.memory.update({name: tensor.to(x) for name, tensor in start.memory.items()})
     for index, t in list(enumerate(timesteps))[0 if start is None else start.done :]:
-        following, x0 = step(x, denoise(x, t).float(), index)
-        if not torch.isfinite(following).all():
+        following, x0 = _stepped(step, x, denoise(x, t).float(), index, storage)
+        if not all_finite(following, storage):
             raise NonFiniteError(
                 f"The network gave NaN or infinity in step {index + 1} of {len(timesteps)} (timestep {t}). "
                 "Overflow of half precision is the usual cause: try bfloat16 or float32, or other weights.",
@@ -169,4 +174,23 @@ def sample(
             progress.keep(Reached(index + 1, x, dict(step.memory)))
         if on_step is not None:
             on_step(index + 1, len(timesteps), x, x0)
+        storage.tidy()
     return x
+
+
+def _stepped(step: Step, x: Tensor, prediction: Tensor, index: int, storage: Storage) -> tuple[Tensor, Tensor]:
+    """A solver's step, a stretch of frames after the other where the storage wants that."""
+    stretches = storage.stretches(x.shape[2])
+    if len(stretches) == 1:
+        return step(x, prediction, index)
+    following, x0 = storage.zeros(x.shape), storage.zeros(x.shape)
+    before, after = step.memory, {}
+    for part in stretches:
+        step.memory = {name: tensor[:, :, part] for name, tensor in before.items()}
+        following[:, :, part], x0[:, :, part] = step(x[:, :, part], prediction[:, :, part], index)
+        after = after or {name: storage.zeros(x.shape) for name in step.memory}
+        for name, tensor in step.memory.items():
+            after[name][:, :, part] = tensor
+        storage.tidy()
+    step.memory = after
+    return following, x0

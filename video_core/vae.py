@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHECKED_AT_ONCE = 256
+"""Frames whose latents are looked at together for NaN: a long clip's may lie on disk."""
+
 SOURCE = "a Stable Diffusion 1.5 or 2.1 autoencoder (v2-1_512-ema-pruned.ckpt, or a vae folder)"
 
 
@@ -259,35 +262,37 @@ class Vae(Saving, nn.Module):
         channels = self.config.latent_channels
         if latents.ndim != 5 or latents.shape[:2] != (1, channels):
             raise ValueError(f"Latents should be [1, {channels}, frames, h, w]; got {list(latents.shape)}.")
-        if not latents.isfinite().all():
+        if not all(some.isfinite().all() for some in latents.split(CHECKED_AT_ONCE, dim=2)):
             raise ValueError("The latents hold NaN or infinite values; sample again in fp32 or bf16.")
-        return self._decoded(self.units.from_sampler(latents), chunk, tiled, device)
+        return self._decoded(latents, chunk, tiled, device)
 
     @torch.no_grad()
     def _decoded(
-        self, unscaled: Tensor, chunk: int, tiled: bool, device: torch.device | None
+        self, latents: Tensor, chunk: int, tiled: bool, device: torch.device | None
     ) -> Iterator[Tensor]:
-        while len(unscaled):
-            frames, chunk, tiled = self._decode_some(unscaled, chunk, tiled, device)
-            unscaled = unscaled[len(frames) :]
+        done = 0
+        while done < latents.shape[2]:
+            frames, chunk, tiled = self._decode_some(latents[:, :, done:], chunk, tiled, device)
+            done += len(frames)
             yield frames
 
     def _decode_some(
-        self, unscaled: Tensor, chunk: int, tiled: bool, device: torch.device | None
+        self, latents: Tensor, chunk: int, tiled: bool, device: torch.device | None
     ) -> tuple[Tensor, int, bool]:
         """The first chunk's frames, and the chunk size and tiling that memory allowed."""
         try:
-            frames, chunk = smaller_on_oom(lambda n: self._decode_batch(unscaled[:n], tiled, device), chunk)
+            frames, chunk = smaller_on_oom(lambda n: self._decode_batch(latents[:, :, :n], tiled, device), chunk)
         except RuntimeError as error:
             if tiled or not out_of_memory(error):
                 raise
         else:
             return frames, chunk, tiled
         log.warning("One frame does not fit into memory; decoding it in blended tiles.")
-        return self._decode_batch(unscaled[:1], True, device), 1, True
+        return self._decode_batch(latents[:, :, :1], True, device), 1, True
 
-    def _decode_batch(self, unscaled: Tensor, tiled: bool, device: torch.device | None) -> Tensor:
+    def _decode_batch(self, latents: Tensor, tiled: bool, device: torch.device | None) -> Tensor:
         self.network.use_tiling = tiled
+        unscaled = self.units.from_sampler(latents)
         raw = self.restore(unscaled.to(*self._place(device)))
         frames = (raw.to(unscaled.device, torch.float32) * 0.5 + 0.5).clamp(0, 1)
         if frames.isnan().any():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .guidance import Denoiser
+from .storage import IN_MEMORY, Storage
 
 Windows = list[list[int]]
 WindowDenoiser = Callable[[Tensor, int, Windows], Tensor]
@@ -106,6 +107,7 @@ def windowed(
     batch: int = 1,
     fuse: Fuse = "uniform",
     on_window: Callable[[int, int], None] | None = None,
+    storage: Storage = IN_MEMORY,
 ) -> Denoiser:
     """A denoiser of windows becomes a denoiser of clips: every branch is the weighted mean of its windows.
 
@@ -114,7 +116,7 @@ def windowed(
     fuse: see fuse_weights. on_window(done, total): called after every call with numbers of windows; may
     raise to stop. Returns a denoiser of clips [1, c, F, h, w] with all branches of the given one, in
     float32. A frame that occurs twice in one window counts twice (F: the original keeps one of the two).
-    Holds one float32 sum per branch and nothing else of the size of the clip.
+    Holds one float32 sum per branch, in ``storage``, and nothing else of the size of the clip.
     """
     if batch < 1:
         raise ValueError(f"At least one window goes into a call of the network; batch {batch} was given.")
@@ -130,12 +132,18 @@ def windowed(
             views = torch.cat([latents[:, :, window] for window in group])
             predictions = denoise(views, t, group)
             if total is None:
-                total = latents.new_zeros((len(predictions), *latents.shape[1:]), dtype=torch.float32)
+                shape = len(predictions), *latents.shape[1:]
+                # A clip on another device than the CPU lies in memory, whatever the storage.
+                total = storage.zeros(shape) if latents.device.type == "cpu" else latents.new_zeros(shape).float()
             _accumulate(total, visits, predictions, group, fuse)
             done += len(group)
+            storage.tidy()
             if on_window is not None:
                 on_window(done, len(windows))
-        return total.div_(visits[:, None, None])
+        for part in storage.stretches(len(visits)):
+            total[:, :, part].div_(visits[part, None, None])
+            storage.tidy()
+        return total
 
     return denoise_clip
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..video_core.noise import InOrder, Order, PerFrame, seeded
 from ..video_core.schedule import Schedule
+from ..video_core.storage import IN_MEMORY, Storage, by_frames
 
 BLUR_RADIUS = 4
 BLUR_SIGMA = 18.0
@@ -41,19 +42,25 @@ class ClipDraws:
 
 
 def draw(
-    seed: int, shape: tuple[int, int, int, int], steps: int, order: Order = "per_frame", *, window: int = 16
+    seed: int,
+    shape: tuple[int, int, int, int],
+    steps: int,
+    order: Order = "per_frame",
+    *,
+    window: int = 16,
+    storage: Storage = IN_MEMORY,
 ) -> ClipDraws:
     """The draws of a clip of latents (c, F, h, w).
 
     order: "per_frame", in which frame i's numbers depend on seed and i only; or "original".
-    steps: how many run. window: frames of a context window.
+    steps: how many run. window: frames of a context window. storage: where they lie.
     """
     if order == "original":
         # The two streams must differ: equal seeds would correlate mask, posterior and noise.
-        return draw_original(shape, steps, seed, (seed + 1) % 2**64, seed, window=window)
+        return draw_original(shape, steps, seed, (seed + 1) % 2**64, seed, window=window, storage=storage)
     if order != "per_frame":
         raise ValueError(f"Noise is drawn 'per_frame' or in the 'original' order; {order!r} was given.")
-    source, (channels, frames, height, width) = PerFrame(seed), _checked(shape)
+    source, (channels, frames, height, width) = PerFrame(seed, storage), _checked(shape)
     return ClipDraws(
         posterior=source.normal("posterior", (1, channels, height, width)),
         mask=source.uniform("mask", (1, channels, frames, height, width)),
@@ -71,6 +78,7 @@ def draw_original(
     *,
     window: int = 16,
     encodes: bool = True,
+    storage: Storage = IN_MEMORY,
 ) -> ClipDraws:
     """The published order of draws, from its three sources (X-Dyna spec 8.2).
 
@@ -80,7 +88,7 @@ def draw_original(
     encodes: False where the reference came as latents, so that no posterior is drawn (it is 0 here).
     """
     channels, frames, height, width = _checked(shape)
-    own, ambient = InOrder(seeded(seed)), InOrder(seeded(ambient_seed))
+    own, ambient = (InOrder(seeded(number), storage) for number in (seed, ambient_seed))
     picture, clip = (1, channels, height, width), (1, channels, frames + 1, height, width)
     posterior = own.normal("posterior", picture) if encodes else torch.zeros(picture)
     mask = own.uniform("mask", clip)
@@ -96,12 +104,18 @@ def window_offsets(seed: int, steps: int, window: int = 16) -> tuple[int, ...]:
 
 
 def initial_latents(
-    reference: Tensor, clip: ClipDraws, schedule: Schedule, t: int, given: Tensor | None = None
+    reference: Tensor,
+    clip: ClipDraws,
+    schedule: Schedule,
+    t: int,
+    given: Tensor | None = None,
+    storage: Storage = IN_MEMORY,
 ) -> Tensor:
     """Where sampling starts: [1, c, F, h, w], float32, sampler units, without the reference frame.
 
     reference: [1, c, 1, h, w], scaled. t: the first timestep that runs. given: [1, c, F, h, w], scaled; a
-    clip to start from in place of the repeated reference, for runs of less than full strength.
+    clip to start from in place of the repeated reference, for runs of less than full strength. The result lies in
+    ``storage``.
     """
     if given is not None and given.shape != clip.base.shape:
         raise ValueError(
@@ -114,8 +128,12 @@ def initial_latents(
             f"The reference of this clip has latents {list(clip.base[:, :, :1].shape)}; "
             f"{list(reference.shape)} was given. Encode it at the size of the clip."
         )
-    clean = downgraded(reference, clip.mask) if given is None else given.float().to(clip.base.device)
-    return schedule.add_noise(clean, clip.base, t)
+
+    def noised(start: Tensor, base: Tensor) -> Tensor:
+        clean = downgraded(reference, start) if given is None else start.float().to(base.device)
+        return schedule.add_noise(clean, base, t)
+
+    return by_frames(noised, clip.mask if given is None else given, clip.base, storage=storage)
 
 
 def downgraded(reference: Tensor, mask: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from ..video_core.placement import Placed, free_bytes, running_on
 from ..video_core.progress import NOWHERE, Journal
 from ..video_core.samplers import OnStep
 from ..video_core.schedule import linear_schedule
+from ..video_core.storage import IN_MEMORY, Storage
 from ..video_core.vae import Posterior, Vae, decode
 from ..video_core.windows import WindowDenoiser
 from .controlnet import ControlNet
@@ -146,30 +147,32 @@ def animate(
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
     journal: Journal = NOWHERE,
+    storage: Storage = IN_MEMORY,
 ) -> Iterator[Tensor]:
     """Frames float32 [f, H, W, 3] in 0..1 on the CPU, a few at a time, as many as there are poses.
 
     placed: where networks run, the CPU unless given. on_step(done, total, latents, x0) and on_window(done,
     total) hear of progress and may raise to stop. journal: keeps how far denoising has come, and a run that
-    was cut off goes on from there. The reference is encoded here; denoising begins with the
-    first frame that is asked for. Frames come as soon as they are finished, so that those before an error
-    are kept; a NonFiniteError carries the last latents.
+    was cut off goes on from there. storage: where what has the length of the clip lies. The reference is encoded
+    here; denoising begins with the first frame that is asked for. Frames come as soon as they are finished, so
+    that those before an error are kept; a NonFiniteError carries the last latents.
     """
     placed = placed or running_on("cpu")
     check(models, inputs, settings)
     width, height = (side // PIXELS_PER_LATENT for side in settings.size)
     shape = (models.unet.config.in_channels, len(inputs.poses), height, width)
     timesteps = settings.sampling.timesteps()
-    draws = draw(settings.seed, shape, len(timesteps), settings.order, window=settings.sampling.window)
+    order = {"order": settings.order, "window": settings.sampling.window, "storage": storage}
+    draws = draw(settings.seed, shape, len(timesteps), **order)
 
     encoded = encode(models, inputs.reference, settings.size, placed)
     told = conditions(models, encoded, inputs, settings)
     # K (quirk 20): the posterior is sampled, not its mean taken.
     reference = encoded.posterior.latents(draws.posterior)
-    noise = initial_latents(reference, draws, linear_schedule(), timesteps[0])
+    noise = initial_latents(reference, draws, linear_schedule(), timesteps[0], storage=storage)
 
-    callbacks = {"on_step": on_step, "on_window": on_window, "journal": journal}
-    clip = denoise(models.unet, told, reference, noise, draws.offsets, settings.sampling, placed, **callbacks)
+    how = {"on_step": on_step, "on_window": on_window, "journal": journal, "storage": storage}
+    clip = denoise(models.unet, told, reference, noise, draws.offsets, settings.sampling, placed, **how)
     return chain.from_iterable(map(partial(decode, models.vae, placed), clip))
 
 
@@ -287,6 +290,7 @@ def denoise(
     on_step: OnStep | None = None,
     on_window: Callable[[int, int], None] | None = None,
     journal: Journal = NOWHERE,
+    storage: Storage = IN_MEMORY,
 ) -> Iterator[Tensor]:
     """Latents [1, c, F, h, w] in sampler units on the CPU, the whole clip at once, of ``initial_latents``.
 
@@ -323,8 +327,10 @@ def denoise(
             )
 
         alone = under(False) if settings.guided and not fast.always_guided else None
-        callbacks = {"on_step": on_step, "on_window": on_window, "progress": progress, "alone": alone}
-        clip = sample_clip(under(settings.guided), noise, settings, offsets, **callbacks)
+        callbacks = {"on_step": on_step, "on_window": on_window, "progress": progress}
+        clip = sample_clip(
+            under(settings.guided), noise, settings, offsets, alone=alone, storage=storage, **callbacks
+        )
     progress.finish(clip)
     yield clip
 

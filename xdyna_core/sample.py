@@ -24,6 +24,7 @@ from ..video_core.samplers import OnStep, sample
 from ..video_core.savings import FEED_FORWARD_VALUES, at_once, set_savings
 from ..video_core.schedule import Schedule, leading_timesteps, linear_schedule
 from ..video_core.solvers import solver_named
+from ..video_core.storage import IN_MEMORY, Storage
 from ..video_core.thrift import Way, thrifty
 from ..video_core.windows import (
     Fuse,
@@ -302,19 +303,22 @@ def clip_denoiser(
     on_window: Callable[[int, int], None] | None = None,
     timesteps: Sequence[int] = (),
     alone: WindowDenoiser | None = None,
+    storage: Storage = IN_MEMORY,
 ) -> Denoiser:
     """A denoiser of windows becomes one of the clip: averaged over windows, then guided (X-Dyna spec 8.3).
 
-    timesteps, alone: where guidance acts in a part of the steps only, see ``fast.guided_during``.
+    timesteps, alone: where guidance acts in a part of the steps only, see ``fast.guided_during``. storage: where
+    predictions of the clip lie.
     """
 
     def of_clip(denoise: WindowDenoiser) -> Denoiser:
-        return windowed(denoise, windows_at, batch=settings.batch, fuse=settings.fuse, on_window=on_window)
+        how = {"batch": settings.batch, "fuse": settings.fuse, "on_window": on_window, "storage": storage}
+        return windowed(denoise, windows_at, **how)
 
     predict = of_clip(denoise)
     if not settings.guided:
         return predict
-    return guided_during(predict, alone and of_clip(alone), settings.guidance, timesteps, settings.fast)
+    return guided_during(predict, alone and of_clip(alone), settings.guidance, timesteps, settings.fast, storage)
 
 
 def sample_clip(
@@ -328,18 +332,20 @@ def sample_clip(
     on_window: Callable[[int, int], None] | None = None,
     progress: Progress = NOWHERE,
     alone: WindowDenoiser | None = None,
+    storage: Storage = IN_MEMORY,
 ) -> Tensor:
     """Latents [1, c, F, h, w] of noised latents [1, c, F, h, w], F >= 1, float32 on their device.
 
     denoise: gives (uncond, cond) where the settings are guided, else (cond,). offsets: one per step that
     runs (``ClipDraws.offsets``). Callbacks and progress: see ``samplers.sample`` and ``windows.windowed``.
-    alone: gives (cond,), for the steps without guidance of ``settings.fast``.
+    alone: gives (cond,), for the steps without guidance of ``settings.fast``. storage: where what has the size of
+    the clip lies.
     """
     schedule, fast = schedule or linear_schedule(), settings.fast
     windows_at = settings.windows_at(latents.shape[2], offsets, schedule)
     timesteps = settings.timesteps(schedule)
 
-    predict = clip_denoiser(denoise, settings, windows_at, on_window, timesteps, alone)
+    predict = clip_denoiser(denoise, settings, windows_at, on_window, timesteps, alone, storage)
     return sample(
         predict,
         latents,
@@ -349,6 +355,7 @@ def sample_clip(
         on_step=on_step,
         progress=progress,
         keep_every=fast.reuse_every,
+        storage=storage,
     )
 
 

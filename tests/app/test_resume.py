@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from xdyna_unianimate.app import state
 from xdyna_unianimate.app.cli import main
 from xdyna_unianimate.demo import inputs
+from xdyna_unianimate.video_core import storage
 from xdyna_unianimate.video_core.progress import Reached
 
 HERE = Path(__file__).parent
@@ -211,6 +211,22 @@ def test_steps_that_were_done_are_not_done_again(
     assert not runs_in(own_place)
 
 
+@pytest.mark.parametrize("how", SYSTEMS)
+@pytest.mark.usefixtures("lively")
+def test_a_long_clip_goes_on_from_disk(how: str, own_place: Path, monkeypatch) -> None:
+    """Its tensors and states go through files a stretch at a time; the pictures are those of a run in memory."""
+    whole, target = own_place / "whole", own_place / "target"
+    assert main(words(how, whole, "--no-resume", "--solver", "unipc")) == 0
+    monkeypatch.setattr(storage, "storage_for", lambda frames, folder: storage.OnDisk(folder, stretch=4))
+    with monkeypatch.context() as cut:
+        stopped_at(cut, 3)
+        with pytest.raises(Stop):
+            main(words(how, target, "--solver", "unipc"))
+    assert main(words(how, target, "--solver", "unipc")) == 0
+    assert pictures(whole) == pictures(target)
+    assert list((state.place() / state.CLIPS).iterdir()) == []
+
+
 @pytest.mark.parametrize("changed", [("--seed", "5"), ("--guidance", "2"), ("--max-frames", "8"), ("--hands",)])
 def test_another_setting_is_another_run(changed: tuple[str, ...], own_place: Path, monkeypatch) -> None:
     stopped_at(monkeypatch, 2)
@@ -284,7 +300,7 @@ def test_a_finished_part_takes_the_place_of_its_steps(run: state.Run) -> None:
 
 def test_a_damaged_file_is_not_used(run: state.Run, caplog: pytest.LogCaptureFixture) -> None:
     run.part(0).keep(Reached(1, latents()))
-    [file] = run.folder.glob("*.safetensors")
+    [file] = run.folder.glob("*.bin")
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
@@ -304,7 +320,7 @@ def test_a_damaged_manifest_is_a_new_start(run: state.Run, text: str, caplog) ->
 
 def test_what_no_manifest_names_is_swept_away(run: state.Run) -> None:
     run.folder.mkdir(parents=True)
-    save_file({"latents": latents()}, run.folder / "step-left.safetensors")
+    (run.folder / "step-left.bin").write_bytes(b"of a killed run")
     (run.folder / "tmp1.part").write_bytes(b"half")
     assert run.part(0).reached() is None
     run.part(0).keep(Reached(1, latents()))

@@ -30,6 +30,7 @@ from xdyna_unianimate.video_core.images import resize, unit
 from xdyna_unianimate.video_core.placement import running_on
 from xdyna_unianimate.video_core.samplers import NonFiniteError
 from xdyna_unianimate.video_core.schedule import strided_timesteps, zero_terminal_snr_schedule
+from xdyna_unianimate.video_core.storage import OnDisk
 from xdyna_unianimate.video_core.vae import Vae, VaeConfig, decode
 
 from ..fakes.memory import no_room
@@ -342,3 +343,11 @@ def test_poses_are_encoded_fewer_at_a_time_where_memory_runs_out(models, first: 
         again = conditions(models.unet, encoded, given, SIZE, placed)
     torch.testing.assert_close(again.cond.pose, whole.cond.pose, rtol=0, atol=1e-6)
     assert rows[first + times] < rows[first]
+
+
+@pytest.mark.parametrize("mode", ["short", "windows", "continuation"])
+@pytest.mark.parametrize("more", [{}, {"guidance": None}, {"fuse": "pyramid", "batch": 2, "together": True}])
+def test_a_clip_on_disk_is_the_same(models: Models, mode: str, more: dict, tmp_path) -> None:
+    options = settings(mode, **more)
+    expected = video(models, 7, options)
+    assert torch.equal(video(models, 7, options, storage=OnDisk(tmp_path, stretch=2)), expected)

@@ -15,6 +15,7 @@ from xdyna_unianimate.video_core.clip import ClipVision, VisionConfig, cropped_p
 from xdyna_unianimate.video_core.placement import running_on
 from xdyna_unianimate.video_core.samplers import NonFiniteError
 from xdyna_unianimate.video_core.schedule import linear_schedule
+from xdyna_unianimate.video_core.storage import OnDisk
 from xdyna_unianimate.video_core.vae import Vae, VaeConfig
 from xdyna_unianimate.xdyna_core import face, frames
 from xdyna_unianimate.xdyna_core.noise import blurred, draw
@@ -368,3 +369,11 @@ def test_an_image_tower_of_another_width_is_a_sentence(models):
     other = ClipVision(replace(VISION, hidden_size=16))
     with pytest.raises(ValueError, match="features of 16 values, the IP-Adapter takes 20; choose the one"):
         image_tokens(other, models.resampler, pictures(1, 30, 30, 4)[0], running_on("cpu"))
+
+
+@pytest.mark.parametrize("order", ["per_frame", "original"])
+@pytest.mark.parametrize("more", [{}, {"guidance": 0.0}, {"fuse": "pyramid", "batch": 2, "together": False}])
+def test_a_clip_on_disk_is_the_same(models: Models, order: str, more: dict, tmp_path) -> None:
+    given, options = inputs(9), settings(order=order, **more)
+    expected = video(models, given, options)
+    assert torch.equal(video(models, given, options, storage=OnDisk(tmp_path, stretch=2)), expected)
