@@ -95,6 +95,7 @@ class Prepared:
     driving: the poses as found. aligned: the same fitted to the reference, in its pixels. report: how.
     drawings: ready-made skeletons in place of driving and aligned poses. fps: of either, None if unknown.
     interval: of the driving source's frames, every n-th was taken. faces: None follows no expressions.
+    clips: folder for pictures of a clip that are too many for memory; None holds all of them there.
     """
 
     reference: np.ndarray
@@ -106,6 +107,7 @@ class Prepared:
     fps: float | None = None
     interval: int = 1
     faces: FaceSource | None = None
+    clips: Path | None = None
 
     @property
     def frames(self) -> int:
@@ -121,19 +123,21 @@ def prepare(
     face: bool = False,
     cache: PoseCache | None = None,
     on_frame: pose_sources.OnFrame | None = None,
+    clips: Path | None = None,
 ) -> Prepared:
     """Read everything an animation needs; poses are aligned to the reference's body.
 
     detector: asked only where a picture has to be looked at. face: with the driving face for X-Dyna.
+    clips: see ``Prepared``.
     Raises PoseError, VideoError, or ValueError where a face is asked for and no video shows one.
     """
     from ..video_core.images import read_picture
 
     reference = read_picture(source.reference)
     target = _reference_pose(source, how, reference, detector, cache)
-    given: dict[str, object] = {"interval": how.poses.interval}
+    given: dict[str, object] = {"interval": how.poses.interval, "clips": clips}
     if source.shows_skeletons:
-        drawings = pose_sources.read_drawn(source.driving, how.poses)
+        drawings = pose_sources.read_drawn(source.driving, how.poses, clips)
         prepared = Prepared(reference, target, drawings=drawings, fps=drawings.fps, **given)
     else:
         driving = pose_sources.read(source.driving, how.poses, detector, cache=cache, on_frame=on_frame)

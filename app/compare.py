@@ -51,7 +51,7 @@ def _grid(request: Request, prepared: Prepared, clips: Mapping[str, Path], targe
     rows = sheet_rows(prepared.frames)
     kept: dict[str, dict[int, np.ndarray]] = {label: {} for label in columns}
     grid = grid_frames({label: remembering(column, rows, kept[label]) for label, column in columns.items()})
-    sound = sound_of(request.source.driving, request.source.face)
+    sound = sound_of(request.source.driving, request.source.face, folder=prepared.clips)
     video = save_clip(grid, prepared.frames, target, request.output, fps=prepared.fps, sound=sound)
     sheet = contact_sheet({label: list(frames.values()) for label, frames in kept.items()})
     return finished(video, sheet, prepared, request.output)

@@ -12,6 +12,7 @@ from ..pose_align.skeleton import FACE, Joint
 from ..xdyna_core.face import (
     FaceMaps,
     Fidelity,
+    NewReel,
     aligned_face_maps,
     alignment_matrix,
     closest_frame,
@@ -47,16 +48,21 @@ def with_faces_of(aligned: PoseSequence, reference: PoseSequence) -> PoseSequenc
 
 
 def maps_on_reference(
-    frames: Iterable[np.ndarray], driving: PoseSequence, reference: PoseSequence, size: Size
+    frames: Iterable[np.ndarray],
+    driving: PoseSequence,
+    reference: PoseSequence,
+    size: Size,
+    new_reel: NewReel | None = None,
 ) -> FaceMaps:
     """Maps of the clip's size with the driving face laid over the reference's face (X-Dyna spec 9.5).
 
     frames: uint8 RGB, one per driving pose. driving: poses in pixels of these frames. reference: in pixels of
     the reference picture; the aligned poses, whose heads the maps then follow, or the reference's own pose.
-    Raises ValueError where no frame shows a face.
+    new_reel: see ``face_maps``. Raises ValueError where no frame shows a face.
     """
     targets = _landmarks(on_canvas(in_crop(reference, size), size))
-    return aligned_face_maps(frames, _landmarks(driving), targets[0] if len(targets) == 1 else targets, size)
+    target = targets[0] if len(targets) == 1 else targets
+    return aligned_face_maps(frames, _landmarks(driving), target, size, new_reel)
 
 
 def maps_in_place(

@@ -147,15 +147,18 @@ def keep_latents(error: NonFiniteError, target: Path) -> str:
     return f"The last finite latents, after {error.done} steps, are in {file}."
 
 
-def sound_of(*sources: Path | None) -> Audio | None:
-    """The sound of the first of the files that has any; pose files and folders have none."""
+def sound_of(*sources: Path | None, folder: Path | None = None) -> Audio | None:
+    """The sound of the first of the files that has any; pose files and folders have none.
+
+    folder: see ``VideoSource.audio``.
+    """
     from ..video_core.video import open_video
     from .poses import is_pose_file
 
     for source in sources:
         if source is None or source.is_dir() or is_pose_file(source):
             continue
-        sound = open_video(source).audio()
+        sound = open_video(source).audio(folder)
         if sound is not None:
             return sound
     return None

@@ -330,18 +330,23 @@ def is_drawn(source: Path) -> bool:
     return source.is_dir() and (source / REFERENCE_DRAWING).is_file()
 
 
-def read_drawn(source: Path, settings: PoseSettings) -> Drawings:
+def read_drawn(source: Path, settings: PoseSettings, clips: Path | None = None) -> Drawings:
     """Ready-made pose pictures of a folder or a video, in the order of their names or in time.
 
-    The reference's drawing (``ref_pose.jpg``) is set apart from the frames.
+    The reference's drawing (``ref_pose.jpg``) is set apart from the frames. clips: folder for what of a long clip
+    has no place in memory; None holds all of it there.
     """
     from ..video_core.images import read_picture
+    from ..video_core.reels import PictureReel
     from ..video_core.video import open_video
 
     video = open_video(source, skip=(REFERENCE_DRAWING,))
     reference = read_picture(source / REFERENCE_DRAWING) if is_drawn(source) else None
     fps = None if video.fps is None else float(video.fps) / settings.interval
-    return Drawings(list(video.frames(settings.interval, settings.max_frames)), reference, fps)
+    frames = PictureReel(clips)
+    for frame in video.frames(settings.interval, settings.max_frames):
+        frames.append(frame)
+    return Drawings(frames, reference, fps)
 
 
 def _pictures(folder: Path) -> bool:

@@ -63,8 +63,8 @@ class Request:
 @dataclass
 class Session:
     """Runs requests. bar: shows progress. cache: of poses, None keeps none. runs: where long runs are kept, so
-    that one that was cut off is gone on with; None keeps none. clips: folder for the tensors of clips that are too
-    long for memory, while they are made; None is the place of all state.
+    that one that was cut off is gone on with; None keeps none. clips: folder for what of a clip is too long for
+    memory, while it is made; None is the place of all state.
 
     The networks of the last request stay loaded, those of one system at a time.
     """
@@ -83,6 +83,11 @@ class Session:
         from ..video_core.placement import choose_device
 
         return choose_device(self.device)
+
+    @property
+    def clips_folder(self) -> Path:
+        """The folder that ``clips`` means."""
+        return self.clips or place() / CLIPS
 
     def run(self, request: Request, target: Path, truth: Sequence[np.ndarray] | None = None) -> Result:
         """One animation to ``target``, its contact sheet beside it, with the true frames where they are known.
@@ -111,6 +116,7 @@ class Session:
                 face=request.system.face,
                 cache=self.cache,
                 on_frame=at,
+                clips=self.clips_folder,
             )
 
     def networks(self, request: Request) -> Any:
@@ -155,7 +161,7 @@ class Session:
         settings = request.system.settings(request.sampling, prepared.frames)
         placed = running_on(self._device)
         loaded = self.networks(request)
-        storage = storage_for(prepared.frames, self.clips or place() / CLIPS)
+        storage = storage_for(prepared.frames, self.clips_folder)
         if kept is not None:
             kept.storage = storage
         how = {"on_step": on_step, "journal": kept, "storage": storage}
@@ -182,7 +188,7 @@ class Session:
                     target,
                     request.output,
                     fps=prepared.fps,
-                    sound=sound_of(request.source.driving, request.source.face),
+                    sound=sound_of(request.source.driving, request.source.face, folder=self.clips_folder),
                     notes={"made by": "xdyna-unianimate", **_settings(request)},
                 )
             except NonFiniteError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -190,6 +191,7 @@ class XDyna:
 
 def face_maps(prepared: Prepared, size: Size) -> FaceMaps | None:
     """S-Face maps of the driving frames, laid over the reference's face; None where none are followed."""
+    from ..video_core.reels import PictureReel
     from ..video_core.video import open_video
     from .faces import maps_on_reference
 
@@ -197,7 +199,8 @@ def face_maps(prepared: Prepared, size: Size) -> FaceMaps | None:
     if faces is None:
         return None
     frames = open_video(faces.video).frames(prepared.interval, prepared.frames)
-    return maps_on_reference(frames, faces.driving, faces.target, size)
+    new_reel = partial(PictureReel, prepared.clips)
+    return maps_on_reference(frames, faces.driving, faces.target, size, new_reel)
 
 
 def _as_bytes(chunks: Iterator[Tensor]) -> Iterator[np.ndarray]:

@@ -104,7 +104,7 @@ class Components(VideoSource):
     def _rgb(self, picture: Tensor) -> np.ndarray:
         return next(to_uint8(picture[None]))
 
-    def audio(self) -> Audio | None:
+    def audio(self, folder: Path | None = None) -> Audio | None:
         return sound_of(self._audio)
 
 

@@ -438,8 +438,8 @@ class ApplyFaceControl(io.ComfyNode):
     ) -> io.NodeOutput:
         control = pipeline.faces_control(
             _of_kind(controlnet, "face"),
-            images.to_uint8(local),
-            images.to_uint8(whole),
+            list(images.to_uint8(local)),
+            list(images.to_uint8(whole)),
             conditions.size,
             Span(strength, start_percent, end_percent),
             chosen(STRETCHES, stretch, "stretch"),

@@ -34,6 +34,7 @@ from .images import (
     resize,
     upright,
 )
+from .reels import SoundReel
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ LONGEST_GAP = 5.0
 class Audio:
     """Sound that begins with a clip's first frame. samples: float32 [channels, n] in -1..1; rate: in Hz."""
 
-    samples: np.ndarray
+    samples: np.ndarray | SoundReel
     rate: int
 
 
@@ -107,8 +108,11 @@ class VideoSource(ABC):
         if not given:
             raise VideoError(f"{self.name} has no frames from frame {start} on.")
 
-    def audio(self) -> Audio | None:
-        """The sound of the same stretch of time, or None where there is none."""
+    def audio(self, folder: Path | None = None) -> Audio | None:
+        """The sound of the same stretch of time, or None where there is none.
+
+        folder: for a long one, see ``SoundReel``; None holds it in memory.
+        """
         return None
 
 
@@ -240,9 +244,11 @@ class Container(VideoSource):
         self.size = width, height
         self.count = self._trimmed_count(max(count, 1))
 
-    def audio(self) -> Audio | None:
+    def audio(self, folder: Path | None = None) -> Audio | None:
+        """See ``VideoSource.audio``."""
         import av
 
+        samples, begins = SoundReel(folder), 0.0
         with self._container() as container:
             if not container.streams.audio:
                 return None
@@ -255,15 +261,17 @@ class Container(VideoSource):
                 "fltp", "mono" if mono else "stereo", stream.codec_context.sample_rate
             )
             try:
-                parts = list(self._resampled(container, stream, resampler))
+                for time, part in self._resampled(container, stream, resampler):
+                    begins = begins if samples.shape[1] else time
+                    samples.append(part)
             except av.FFmpegError as error:
                 log.warning("The sound of %s cannot be read: %s", self.name, one_line(error))
                 return None
             rate = stream.codec_context.sample_rate
-        if not parts:
-            return None
-        samples = self._from_first_frame(parts[0][0], np.concatenate([p for _, p in parts], axis=1), rate)
-        return Audio(samples, rate) if samples.size else None
+        # It begins with the first frame: earlier sound is left out, later one comes after silence.
+        offset = round((begins - self._origin - self._start) * rate)
+        samples.begin_at(offset, round(self._duration * rate) if self._duration else None)
+        return Audio(samples, rate) if all(samples.shape) else None
 
     # ---- opening -----------------------------------------------------------------------------------
 
@@ -403,12 +411,6 @@ class Container(VideoSource):
             if since + frame.samples / frame.sample_rate > 0:
                 for part in resampler.resample(frame):
                     yield time, part.to_ndarray()
-
-    def _from_first_frame(self, time: float, samples: np.ndarray, rate: int) -> np.ndarray:
-        """Sound that begins at ``time`` -> that begins with the first frame: cut, or after silence."""
-        offset = round((time - self._origin - self._start) * rate)
-        samples = samples[:, -offset:] if offset < 0 else np.pad(samples, ((0, 0), (offset, 0)))
-        return samples[:, : round(self._duration * rate)] if self._duration else samples
 
 
 def _reason(error: Exception) -> str:

@@ -422,20 +422,18 @@ class _Sound:
 
     def __init__(self, container: Any, encoder: str, audio: Audio) -> None:
         self._container, self._audio, self._sent = container, audio, 0
-        self._samples = np.ascontiguousarray(audio.samples[:2], np.float32)
-        if len(audio.samples) > 2:
-            self._samples = np.ascontiguousarray(audio.samples, np.float32).mean(0, keepdims=True)
-        self._layout = "mono" if len(self._samples) == 1 else "stereo"
+        self._channels, self._count = audio.samples.shape
+        self._layout = "stereo" if self._channels == 2 else "mono"
         rate = 48000 if encoder == "libopus" else audio.rate
         self._stream = container.add_stream(encoder, rate=rate, layout=self._layout)
         self._stream.bit_rate = 192_000
 
     def advance(self, seconds: Fraction) -> None:
         """Encode up to that time."""
-        until = min(int(seconds * self._audio.rate), self._samples.shape[1])
+        until = min(int(seconds * self._audio.rate), self._count)
         while self._sent < until:
-            part = self._samples[:, self._sent : min(self._sent + self.STEP, until)]
-            self._encode(part)
+            part = np.asarray(self._audio.samples[:, self._sent : min(self._sent + self.STEP, until)], np.float32)
+            self._encode(part.mean(0, keepdims=True) if self._channels > 2 else part)
             self._sent += part.shape[1]
 
     def finish(self) -> None:

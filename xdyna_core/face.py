@@ -17,13 +17,17 @@ Two fidelities, everywhere in this module:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from ..video_core.reels import PictureReel
+
 Fidelity = Literal["robust", "original"]
+
+NewReel = Callable[[], PictureReel]
 
 LANDMARKS = 68
 VISIBLE = 0.3
@@ -66,13 +70,13 @@ NOWHERE = FaceLocation((0, 0, 0, 0), ((0, 0),) * len(WINDOWS))
 class FaceMaps:
     """S-Face maps of a clip.
 
-    local, whole: uint8 RGB [F, H, W, 3] (``whole`` is the paper's global map).
+    local, whole: uint8 RGB [F, H, W, 3] (``whole`` is the paper's global map), as arrays or reels.
     found:        bool [F], whether the frame's own landmarks were used.
     locations:    one per frame.
     """
 
-    local: np.ndarray
-    whole: np.ndarray
+    local: np.ndarray | PictureReel
+    whole: np.ndarray | PictureReel
     found: np.ndarray
     locations: tuple[FaceLocation, ...]
 
@@ -144,18 +148,23 @@ def paint(
 
 
 def face_maps(
-    frames: Iterable[np.ndarray], landmarks: np.ndarray, *, fidelity: Fidelity = "robust"
+    frames: Iterable[np.ndarray],
+    landmarks: np.ndarray,
+    *,
+    fidelity: Fidelity = "robust",
+    new_reel: NewReel | None = None,
 ) -> FaceMaps:
     """S-Face maps of a clip.
 
     frames: F pictures uint8 RGB [H, W, 3] of one size; an iterator is read once, frame by frame.
-    landmarks: [F, 68, 2] pixels of these frames.
+    landmarks: [F, 68, 2] pixels of these frames. new_reel: what the maps are put into; None makes arrays of them.
 
     Raises ValueError where frames and landmarks do not have the same length.
     """
     landmarks = _checked(landmarks)
     found = face_found(landmarks)
-    painted, locations, last = [], [], NOWHERE
+    local, whole = ([], []) if new_reel is None else (new_reel(), new_reel())
+    locations, last = [], NOWHERE
     for index, frame in enumerate(frames):
         if index >= len(landmarks):
             raise ValueError(_lengths(f"more than {index}", len(landmarks)))
@@ -164,11 +173,13 @@ def face_maps(
             last = location = locate(landmarks[index], (width, height), fidelity=fidelity)
         else:
             location = _when_lost(last, fidelity)
-        painted.append(paint(frame, location, fidelity))
+        for maps, painted in zip((local, whole), paint(frame, location, fidelity), strict=True):
+            maps.append(painted)
         locations.append(location)
-    if not painted or len(painted) != len(landmarks):
-        raise ValueError(_lengths(len(painted), len(landmarks)))
-    local, whole = (np.stack(maps) for maps in zip(*painted, strict=True))
+    if not locations or len(locations) != len(landmarks):
+        raise ValueError(_lengths(len(locations), len(landmarks)))
+    if new_reel is None:
+        local, whole = np.stack(local), np.stack(whole)
     return FaceMaps(local, whole, found, tuple(locations))
 
 
@@ -224,7 +235,11 @@ def align_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def aligned_face_maps(
-    frames: Iterable[np.ndarray], landmarks: np.ndarray, target: np.ndarray, size: tuple[int, int]
+    frames: Iterable[np.ndarray],
+    landmarks: np.ndarray,
+    target: np.ndarray,
+    size: tuple[int, int],
+    new_reel: NewReel | None = None,
 ) -> FaceMaps:
     """S-Face maps with the driving face laid over the reference face: the default of the pack.
 
@@ -232,6 +247,7 @@ def aligned_face_maps(
             [F, 68, 2], the faces of an aligned pose sequence: one matrix per frame with a face, so that
             the cut-outs follow the head of the skeleton that the pose ControlNet sees.
     size:   (width, height) of the canvas that ``target`` lives in; the maps have this size.
+    new_reel: see ``face_maps``.
     """
     landmarks, target = _checked(landmarks), np.asarray(target)
     if target.ndim == 3 and len(target) != len(landmarks):
@@ -247,7 +263,7 @@ def aligned_face_maps(
     moved = np.stack([align_points(*pair) for pair in zip(landmarks, matrices, strict=True)])
     # A clip longer than its landmarks is told apart by face_maps; the last matrix lets it get there.
     warped = (align_frame(frame, matrices[min(i, len(matrices) - 1)], size) for i, frame in enumerate(frames))
-    return face_maps(warped, moved)
+    return face_maps(warped, moved, new_reel=new_reel)
 
 
 def _matrix_per_frame(landmarks: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ Pictures are uint8 RGB [H, W, 3]; sizes are (width, height) in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -119,12 +119,12 @@ class Pictures(Protocol):
 class Fitted:
     """``Pictures`` uint8 RGB of ``size`` that are made anew whenever they are asked for.
 
-    pictures: by number; drawing or reading one must give the same each time. fit: brings it to the size.
+    pictures: by number; drawing or reading one must give the same each time. fit: before it is brought to the size.
     """
 
     pictures: Sequence[np.ndarray]
     size: Size
-    fit: Callable[[np.ndarray], np.ndarray]
+    fit: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -134,7 +134,27 @@ class Fitted:
         return len(self.pictures)
 
     def __getitem__(self, frames: list[int]) -> np.ndarray:
-        return np.stack([self.fit(self.pictures[frame]) for frame in frames])
+        return np.stack([self._fitted(self.pictures[frame]) for frame in frames])
+
+    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+        return resize(picture if self.fit is None else self.fit(picture), self.size, "lanczos")
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The channels of several ``Pictures`` of the same frames and size, one behind the other."""
+
+    parts: tuple[Pictures, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.parts[0].shape[:3], sum(part.shape[3] for part in self.parts))
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def __getitem__(self, frames: list[int]) -> np.ndarray:
+        return np.concatenate([part[frames] for part in self.parts], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -166,33 +186,23 @@ class ControlImages:
         return rearrange(images, "f h w c -> f c h w").contiguous()
 
 
-def control_images(frames: Iterable[np.ndarray], size: Size, *, stretch: Stretch = "clip") -> ControlImages:
-    """Control frames as a ControlNet is to receive them (X-Dyna spec 6).
-
-    frames: uint8 RGB [h, w, 3] of one size, resized to ``size`` by PIL's Lanczos where they differ.
-    stretch: "clip" (K) moves the clip's darkest value to 0 and its brightest to 1, all frames and
-        channels together; "none" divides by 255, so that a clip's contrast does not hang on its content.
-    """
-    resized = [resize(frame, size, "lanczos") for frame in frames]
-    if not resized:
-        raise ValueError("The control clip has no frames; give a clip with at least one.")
-    return _stretched(np.stack(resized), stretch)
-
-
-def drawn_images(
+def control_images(
     pictures: Sequence[np.ndarray],
     size: Size,
-    fit: Callable[[np.ndarray], np.ndarray],
+    fit: Callable[[np.ndarray], np.ndarray] | None = None,
     *,
     stretch: Stretch = "clip",
 ) -> ControlImages:
-    """``control_images`` of pictures brought to size by ``fit``, none of which is kept: for long clips.
+    """Control frames as a ControlNet is to receive them (X-Dyna spec 6), none of which is kept: for long clips.
 
-    Every picture is asked for once for the range of values, and again wherever it is used.
+    pictures: uint8 RGB [h, w, 3]; every one is asked for once for the range of values, and again wherever it is
+        used. fit: is asked first to bring one to the size. Resized to ``size`` by PIL's Lanczos where they differ.
+    stretch: "clip" (K) moves the clip's darkest value to 0 and its brightest to 1, all frames and
+        channels together; "none" divides by 255, so that a clip's contrast does not hang on its content.
     """
     if not len(pictures):
         raise ValueError("The control clip has no frames; give a clip with at least one.")
-    return _stretched(Fitted(pictures, size, lambda picture: resize(fit(picture), size, "lanczos")), stretch)
+    return _stretched(Fitted(pictures, size, fit), stretch)
 
 
 def _stretched(clip: Pictures, stretch: Stretch) -> ControlImages:
@@ -210,7 +220,7 @@ def face_control(local: ControlImages, whole: ControlImages) -> ControlImages:
     if len(local) != len(whole):
         raise ValueError(f"Local and global face maps must match; got {len(local)} and {len(whole)} frames.")
     return ControlImages(
-        np.concatenate([local.frames, whole.frames], axis=-1),
+        SideBySide((local.frames, whole.frames)),
         np.concatenate([local.low, whole.low]),
         np.concatenate([local.high, whole.high]),
     )

@@ -7,7 +7,7 @@ stage needs it: ``placed`` gives the block for that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +31,7 @@ from ..video_core.vae import Posterior, Vae, decode
 from ..video_core.windows import WindowDenoiser
 from .controlnet import ControlNet
 from .face import FaceMaps
-from .frames import Stretch, control_images, drawn_images, face_control, fit_pose, fit_reference
+from .frames import Stretch, control_images, face_control, fit_pose, fit_reference
 from .image_prompt import Resampler
 from .motion import MotionModule
 from .noise import draw, initial_latents
@@ -262,13 +262,13 @@ def pose_control(
     network: ControlNet, poses: Sequence[np.ndarray], size: Size, span: Span, stretch: Stretch = "clip"
 ) -> Control:
     """The pose ControlNet on drawn poses uint8 RGB, squeezed to the clip's size (X-Dyna spec 6, 9.2)."""
-    return Control(network, drawn_images(poses, size, partial(fit_pose, size=size), stretch=stretch), span)
+    return Control(network, control_images(poses, size, partial(fit_pose, size=size), stretch=stretch), span)
 
 
 def faces_control(
     network: ControlNet,
-    local: Iterable[np.ndarray],
-    whole: Iterable[np.ndarray],
+    local: Sequence[np.ndarray],
+    whole: Sequence[np.ndarray],
     size: Size,
     span: Span,
     stretch: Stretch = "clip",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from xdyna_unianimate.video_core.reels import PictureReel
 from xdyna_unianimate.xdyna_core import face, frames
 
 SIZE = (120, 160)
@@ -231,3 +236,39 @@ def test_maps_follow_the_aligned_poses_frame_by_frame() -> None:
         wanted = np.array(face.locate(targets[index], (300, 240)).centres)
         assert np.abs(centres_of(maps)[index] - wanted).max() <= 1
     assert maps.found.tolist() == [True, False, True] and maps.locations[1] == maps.locations[0]
+
+
+# ---- long clips ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fidelity", ["robust", "original"])
+def test_maps_on_disk_are_the_same(fidelity: face.Fidelity, tmp_path: Path) -> None:
+    """And so is what the network is given of them, with the range of values of the whole clip."""
+    clip = [noise_frame(i) // (i + 1) for i in range(4)]
+    points = np.stack([landmarks(scale=25), LOST, landmarks((50, 70), 25), landmarks((5, 9), 25)])
+    arrays, reels = (
+        face.face_maps(iter(clip), points, fidelity=fidelity, new_reel=new)
+        for new in (None, partial(PictureReel, tmp_path, 0))
+    )
+    assert reels.locations == arrays.locations and np.array_equal(reels.found, arrays.found)
+    controls = []
+    for maps in (arrays, reels):
+        sides = [frames.control_images(side, SIZE) for side in (maps.local, maps.whole)]
+        controls.append(frames.face_control(*sides))
+    for name in ("low", "high"):
+        assert np.array_equal(getattr(controls[0], name), getattr(controls[1], name))
+    assert controls[0].frames.shape == controls[1].frames.shape == (4, SIZE[1], SIZE[0], 6)
+    for some in ([0, 1, 2, 3], [3, 1, 1]):
+        assert torch.equal(controls[0].at(some), controls[1].at(some))
+        whole = np.concatenate([arrays.local[some], arrays.whole[some]], axis=-1)
+        assert np.array_equal(controls[1].frames[some], whole)
+
+
+def test_aligned_maps_on_disk_are_the_same(tmp_path: Path) -> None:
+    clip = [noise_frame(i) for i in range(3)]
+    driving = np.stack([landmarks((40, 60), 20), LOST, landmarks((60, 60), 20)])
+    target = landmarks((150, 120), 40)
+    arrays = face.aligned_face_maps(clip, driving, target, (300, 240))
+    reels = face.aligned_face_maps(iter(clip), driving, target, (300, 240), partial(PictureReel, tmp_path, 0))
+    assert np.array_equal(np.stack(reels.local), arrays.local)
+    assert np.array_equal(np.stack(reels.whole), arrays.whole)

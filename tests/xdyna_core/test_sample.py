@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from xdyna_unianimate.video_core.schedule import linear_schedule
 from xdyna_unianimate.xdyna_core.controlnet import ControlNet
-from xdyna_unianimate.xdyna_core.frames import ControlImages, control_images
+from xdyna_unianimate.xdyna_core.frames import ControlImages, control_images, face_control
 from xdyna_unianimate.xdyna_core.reuse import NOTHING
 from xdyna_unianimate.xdyna_core.sample import (
     Conditions,
@@ -216,8 +216,8 @@ def test_no_controlnet_at_all(unet, conditions) -> None:
 
 def test_face_maps_are_all_the_face_net_is_given(unet, conditions) -> None:
     """The black maps of a clip without a face give finite numbers, in the network too."""
-    black = control_images(np.zeros((FRAMES, 8 * HEIGHT, 8 * WIDTH, 6), np.uint8), (8 * WIDTH, 8 * HEIGHT))
-    controls = (conditions.controls[0], replace(conditions.controls[1], images=black))
+    black = control_images(np.zeros((FRAMES, 8 * HEIGHT, 8 * WIDTH, 3), np.uint8), (8 * WIDTH, 8 * HEIGHT))
+    controls = (conditions.controls[0], replace(conditions.controls[1], images=face_control(black, black)))
     assert torch.isfinite(predict(unet, replace(conditions, controls=controls))).all()
 
 
