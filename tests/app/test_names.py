@@ -99,7 +99,7 @@ def test_no_windows_path_leads_out_of_a_models_folder(name, tmp_path):
     assert models.below(inside, name) is None
 
 
-@pytest.mark.parametrize("name", ["a\0b", "a\nb", "a/\x1b[2J"])
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "a/\x1b[2J", "half \ud800"])
 def test_unprintable_letters_are_in_no_prefix_of_any_system(name):
     with pytest.raises(ValueError, match="cannot be a file's name") as refused:
         names.check_prefix(name, windows=False)

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,17 +91,20 @@ class Server:
 
 
 @contextmanager
-def serving(comfyui: Path, pack: Path, base: Path, *options: str, cpu: bool = True) -> Iterator[Server]:
+def serving(
+    comfyui: Path, pack: Path, base: Path, *options: str, cpu: bool = True, before: Sequence[str] = ()
+) -> Iterator[Server]:
     """ComfyUI with one pack linked into its custom_nodes, on a free port of this machine.
 
     cpu: with ``--cpu``; else it is made to take the CPU for a GPU, for options that do not go with ``--cpu``.
+    before: words of a program that starts it and leaves it the process's number (``strace -D``).
     """
     linked(pack, base)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     program = [str(comfyui / "main.py"), "--cpu"] if cpu else [str(ON_CPU), str(comfyui / "main.py")]
-    command = [python(), *program, "--port", str(port), *usual(base), *options]
+    command = [*before, python(), *program, "--port", str(port), *usual(base), *options]
     environment = apart(base)
     with (base / "server.log").open("w") as log:
         process = subprocess.Popen(command, cwd=base, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -81,6 +82,12 @@ def _quick() -> tuple[str, ...]:
     return () if tried.returncode else (option,)
 
 
+def tracing(written: Path, calls: Sequence[str], *options: str) -> list[str]:
+    """The words before a command that have its system calls written down, of all threads and child processes."""
+    chosen = ["-e", f"trace={','.join(calls)}", "-o", str(written)]
+    return ["strace", "-f", *_quick(), "-qq", "-s", "4096", *options, *chosen]
+
+
 def run_python(
     script: str,
     *arguments: str,
@@ -98,8 +105,7 @@ def run_python(
     written = None
     if trace:
         written = Path(folder or ".") / f"trace-{os.getpid()}.txt"
-        calls = ",".join(trace)
-        command = ["strace", "-f", *_quick(), "-qq", "-s", "4096", "-e", f"trace={calls}", "-o", str(written), *command]
+        command = [*tracing(written, trace), *command]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -113,6 +119,78 @@ def run_python(
     reports = [json.loads(line.removeprefix("REPORT ")) for line in lines if line.startswith("REPORT ")]
     traced = written.read_text(errors="replace").splitlines() if written else []
     return Finished(done.returncode, done.stdout + done.stderr, reports, traced)
+
+
+# ---- what a trace shows -----------------------------------------------------------------------------------
+
+FILE_CALLS = (
+    "open", "openat", "openat2", "creat", "truncate", "rename", "renameat", "renameat2", "link", "linkat", "symlink",
+    "symlinkat", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat", "mknod", "mknodat", "chmod", "fchmodat", "chown",
+    "lchown", "fchownat", "utimensat",
+)  # fmt: skip
+"""System calls that open, make, move or change what has a name."""
+
+_LINE = re.compile(r"(?P<process>\d+) +(?P<rest>.*)")
+_RESUMED = re.compile(r"<\.\.\. \w+ resumed>(?P<rest>.*)")
+_CALL = re.compile(r"(?P<name>\w+)\((?P<given>.*)\) += (?P<result>.*)")
+_PLACE = re.compile(r'(?:(?:AT_FDCWD|\d+)<(?P<folder>(?:[^>\\]|\\.)*)>, )?"(?P<name>(?:[^"\\]|\\.)*)"')
+_OPENED = re.compile(r"\d+<(?P<place>/.*)>$")
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A path that a system call was given. path: where it really lies, links followed.
+
+    writes: whether it was made, changed, moved or taken away, and not only read; failed: it did not come to that.
+    """
+
+    call: str
+    path: str
+    writes: bool
+    failed: bool
+    line: str
+
+
+def touched(trace: Sequence[str], folder: Path) -> Iterator[Touched]:
+    """All paths of the ``FILE_CALLS`` in a trace whose options hold ``-y``. folder: that the process works in."""
+    for line in _whole(trace):
+        found = _CALL.match(line)
+        if found is None or found["name"] not in FILE_CALLS:
+            continue
+        opens, failed = found["name"] in ("open", "openat", "openat2", "creat"), found["result"].startswith("-1")
+        writes = not opens or bool(re.search("O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", found["given"]))
+        opened = _OPENED.match(found["result"])
+        if opens and opened:
+            yield Touched(found["name"], _unescaped(opened["place"]), writes, failed, line)
+            continue
+        for place in _PLACE.finditer(found["given"]):
+            if found["name"].startswith("symlink") and place.start() == 0:
+                continue  # What a link says is no path that is touched.
+            path = Path(_unescaped(place["folder"] or str(folder)), _unescaped(place["name"]))
+            real = os.path.normpath(Path(os.path.realpath(path.parent)) / path.name)
+            yield Touched(found["name"], real, writes, failed, line)
+
+
+def _whole(trace: Sequence[str]) -> Iterator[str]:
+    """Calls without the process's number; those that another interrupted are put together."""
+    begun: dict[str, str] = {}
+    for line in trace:
+        found = _LINE.match(line)
+        if found is None:
+            continue
+        process, rest = found["process"], found["rest"]
+        resumed = _RESUMED.match(rest)
+        if rest.endswith(" <unfinished ...>"):
+            begun[process] = rest.removesuffix(" <unfinished ...>")
+        elif resumed:
+            yield begun.pop(process, "") + resumed["rest"]
+        else:
+            yield rest
+
+
+def _unescaped(text: str) -> str:
+    """A path as strace writes it (C escapes, octal) -> the path."""
+    return text.encode().decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
 
 
 def started(trace: Sequence[str]) -> list[str]:

@@ -65,7 +65,7 @@ def behind_links(base: Path) -> Path:
     folder = base.parent / "xdua-escape"
     if not folder.exists():
         folder.mkdir()
-        for name in ("x.json", "x.safetensors"):
+        for name in ("x.json", "x.mp4", "x.onnx", "x.safetensors"):
             (folder / name).touch()
     return folder
 

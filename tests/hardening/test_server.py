@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import resource
 import shutil
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,21 @@ from xdyna_unianimate.demo import checkpoints
 from ..fakes import comfy_host, server
 from ..fakes.executor import is_link, set_widgets
 from ..fakes.workflow import to_prompt
+from . import processes
 from .tally import Tally
 from .test_load import prompt as drawing
-from .test_requests import MORE_MEMORY, NAMES, WORKFLOWS, extremes, is_name, needed, widgets
+from .test_requests import (
+    MORE_MEMORY,
+    NAMES,
+    READ_ANYWHERE,
+    WORKFLOWS,
+    behind_links,
+    extremes,
+    is_name,
+    needed,
+    of_this_python,
+    widgets,
+)
 
 FAMILY = "server"
 
@@ -159,6 +174,94 @@ def test_every_widget_through_the_server(tally, running):
             tally.worked() if ok else tally.lost(f"{kind}: the next prompt does not run: {entry}")
     written = {file for file in running.base.parent.rglob("*") if running.base not in file.parents}
     assert written <= before, written - before
+
+
+# ---- what is opened --------------------------------------------------------------------------------------
+
+FOLDERS = ("input", "output", "temp", "models")
+OWN_CACHE = re.compile(r"/user/xdyna-unianimate(/(poses|runs)(/\.?[0-9a-f]{32,64}[^/]*(/[\w.-]+)?)?)?$")
+"""Below ComfyUI's user folder lies what the pack keeps for itself; its names come from hashes, never from requests."""
+TRACED = (*processes.FILE_CALLS, "connect")
+BEGIN, END = "xdua-begin", "xdua-end"
+
+
+def around(base: Path) -> tuple[str, ...]:
+    """More names, of files that are there and lie outside: on the way up, whole, and through a link to them.
+
+    No links in the models folder: ComfyUI lists what lies behind those, as people keep models on other disks.
+    """
+    outside = behind_links(base)
+    for folder in ("input", "output", "temp"):
+        (base / folder / "link-out").symlink_to(outside, target_is_directory=True)
+        for file in outside.iterdir():
+            (base / folder / f"link-to-{file.name}").symlink_to(file)
+    files = sorted(file.name for file in outside.iterdir())
+    ways = ("../../xdua-escape/", "../../../xdua-escape/", f"{outside}/", "link-out/", "link-to-")
+    return tuple(way + file for way in ways for file in files)
+
+
+@pytest.mark.skipif(bool(processes.why_no_trace()), reason=processes.why_no_trace() or "-")
+def test_file_names_open_nothing_outside(tally, tmp_path):
+    """Every name for every widget that takes one; a trace of the server's calls shows what was opened and changed."""
+    base, trace = tmp_path / "comfy", tmp_path / "trace.txt"
+    (base / "models" / "unianimate").mkdir(parents=True)
+    begin = ["-D", "-y"]
+    with server.serving(comfy_host.real_path(), ROOT, base, before=processes.tracing(trace, TRACED, *begin)) as one:
+        names = (*NAMES, *around(base))
+        # What a run opens of ComfyUI and of Python for the first time.
+        for prefix in ("baseline/x", f"{BEGIN}/x"):
+            one.run(drawing(2, prefix))
+        every_name(tally, one, names)
+        one.run(drawing(3, f"{END}/x"))
+    lines = trace.read_text(errors="replace").splitlines()
+    at = {name: next(i for i, line in enumerate(lines) if f"/output/{name}" in line) for name in (BEGIN, END)}
+    known = {one.path for one in processes.touched(lines[: at[BEGIN]], base) if not one.writes}
+    for line in lines:
+        if "connect(" in line and re.search(r"AF_INET6?\b", line) and not re.search(r"127\.0\.0\.1|::1", line):
+            tally.lost(f"connects: {line}")
+    seen = 0
+    for call in processes.touched(lines[at[BEGIN] : at[END]], base):
+        seen += 1
+        if not may_be_touched(call, base, known):
+            tally.lost(f"{call.path}: {call.line[:300]}")
+    assert seen > 1000, "the trace saw nothing"
+    tally.worked()
+
+
+def every_name(tally: Tally, one: server.Server, names: Sequence[str]) -> None:
+    info = server.described(one.get("/object_info"))
+    found = prompts(info)
+    for kind in sorted(kind for kind in info if kind.startswith("XDUA_")):
+        number, prompt = found.get(kind, ("1", {"1": {"class_type": kind, "inputs": {}}}))
+        base = with_end(info, prompt, number)
+        for name, spec in widgets(info[kind]).items():
+            for value in names if is_name(name, spec) else ():
+                changed = json.loads(json.dumps(base))
+                changed[number]["inputs"][name] = value
+                ask(tally, one, f"{kind}.{name} = {value!r:.80}", changed)
+        assert one.process.poll() is None, f"{kind} ended the server: {one.log()}"
+
+
+def may_be_touched(call: processes.Touched, base: Path, known: set[str]) -> bool:
+    """Within ComfyUI's folders; else only read, and a part of the programs, or what the start had read already."""
+    inside = any(Path(call.path).is_relative_to(base / folder) for folder in FOLDERS)
+    if inside or OWN_CACHE.search(call.path) or call.path == "/dev/null":
+        return True
+    if call.writes or "escape" in call.path or "hostname" in call.path:
+        return False
+    programs = {*READ_ANYWHERE, *of_this_python(), str(comfy_host.real_path().resolve()), *interpreter()}
+    return call.path in known or call.path.startswith(tuple(programs))
+
+
+@cache
+def interpreter() -> tuple[str, ...]:
+    """Where the Python that runs ComfyUI looks for its own files."""
+    code = "import json, sys, sysconfig; print(json.dumps([sys.prefix, sys.base_prefix, *sys.path[1:]]))"
+    told = subprocess.run([server.python(), "-c", code], capture_output=True, text=True, check=True)
+    return tuple(form for place in json.loads(told.stdout) for form in (place, str(Path(place).resolve())))
+
+
+# ---- queues ----------------------------------------------------------------------------------------------
 
 
 def test_twenty_prompts_wait_in_the_queue(tally, tmp_path):
