@@ -252,13 +252,15 @@ class XDynaStages(Stages):
 
     def frame_bytes(self) -> int:
         """Of each frame, in RAM: both maps of its face, and what is kept of embedded control images."""
+        from ..video_core.reels import HELD
         from ..xdyna_core.config import ControlNetConfig
         from ..xdyna_core.reuse import HINT_BYTES
 
         height, width = self.latent
         channels = self.config(ControlNetConfig(), "XDYNA_POSE").block_out_channels[0]
         hints = min(HINT_BYTES / self.asked.frames, channels * height * width * self.asked.dtype.itemsize)
-        return int(hints * len(self.kinds)) + (6 * 64 * height * width if self.asked.system.face else 0)
+        maps = min(6 * 64 * height * width, 2 * HELD / self.asked.frames) if self.asked.system.face else 0
+        return int(hints * len(self.kinds) + maps)
 
     def state_bytes(self, clip: int) -> float:
         """On disk at most: a state while it takes the place of another."""

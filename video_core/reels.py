@@ -18,7 +18,7 @@ import numpy as np
 
 log = logging.getLogger(__name__)
 
-HELD = 2**26
+HELD = 2**24
 """Bytes that a reel holds in memory before it goes on in a file."""
 
 SOUND_BLOCK = 2**14

@@ -1,9 +1,10 @@
-"""Memory over the length of a clip: pose file to video at a tiny size, a process for each length.
+"""Memory over the length of a clip: poses, ready-made skeletons or a face with sound to a video at a tiny size.
 
     python tests/benchmarks/long_clips.py [--frames 250 1000 2000] [--how xdyna ...] [--json]
 
-Prints, for each way to make long clips, the peak of the resident memory by length, and how it runs during the
-longest. Reads /proc or the peak of the process, so the curve needs Linux and the peaks any POSIX system.
+Each length has a process of its own. Prints, for each way to make long clips, the peak of the resident memory by
+length, and how it runs during the longest. Reads /proc or the peak of the process, so the curve needs Linux and the
+peaks any POSIX system.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from typing import Any
 
 import numpy as np
 
+WINDOWS = ("--mode", "windows", "--context-size", "16", "--context-overlap", "4")
 HOWS = {
-    "unianimate windows": ("--mode", "windows", "--context-size", "16", "--context-overlap", "4"),
+    "unianimate windows": WINDOWS,
     "unianimate continuation": ("--mode", "continuation", "--context-size", "16"),
     "xdyna": ("--model", "xdyna"),
+    "unianimate skeletons": WINDOWS,
+    "xdyna skeletons": ("--model", "xdyna"),
+    "xdyna face": ("--model", "xdyna", "--face"),
 }
 SIZE, STEPS, POINTS = "64x96", 2, 10
+RATE, PITCH = 44100, 440
+"""Of the sound, a tone: samples a second, and Hz."""
 CHILD = "--child"
 
 
@@ -60,12 +67,9 @@ def resident() -> float:
 def measured(how: str, frames: int, folder: Path) -> dict[str, Any]:
     """One run in a process of its own."""
     from xdyna_unianimate.demo import inputs
-    from xdyna_unianimate.pose_align.interchange import save_poses
 
-    found = inputs.driving_poses()
-    poses = folder / f"poses{frames}.npz"
-    save_poses(found[np.arange(frames) % len(found)], poses)
-    source = ("--reference", inputs.REFERENCE, "--reference-pose", inputs.REFERENCE_POSE, "--driving", poses)
+    source = ("--reference", inputs.REFERENCE, "--reference-pose", inputs.REFERENCE_POSE)
+    source += driving(how, frames, folder)
     place = ("--output", folder / "clip.mp4", "--overwrite", "--json")
     quick = ("--weights", "demo", "--detector", "demo", "--resolution", SIZE, "--steps", STEPS)
     words = [str(word) for word in ("animate", *source, *quick, *HOWS[how], *place)]
@@ -73,6 +77,36 @@ def measured(how: str, frames: int, folder: Path) -> dict[str, Any]:
         [sys.executable, __file__, CHILD, *words], capture_output=True, text=True, check=True, timeout=3600
     )
     return json.loads(ran.stdout.splitlines()[-1])
+
+
+def driving(how: str, frames: int, folder: Path) -> tuple[Any, ...]:
+    """Words that name a driving source of so many frames, made from the embedded one over and over."""
+    from xdyna_unianimate.demo import inputs
+    from xdyna_unianimate.pose_align.draw import draw
+    from xdyna_unianimate.pose_align.interchange import save_poses
+    from xdyna_unianimate.video_core.video import open_frames
+
+    found = inputs.driving_poses()
+    if how.endswith("skeletons"):
+        clip = list(draw(found, size=inputs.CANVAS, scale_strokes=True))
+        return "--driving", repeated(clip, frames, folder / f"skeletons{frames}.mp4"), "--drawn"
+    poses = folder / f"poses{frames}.npz"
+    save_poses(found[np.arange(frames) % len(found)], poses)
+    if not how.endswith("face"):
+        return "--driving", poses
+    clip = list(open_frames(inputs.DRIVING))
+    return "--driving", poses, "--face-video", repeated(clip, frames, folder / f"face{frames}.mp4")
+
+
+def repeated(clip: list[np.ndarray], frames: int, path: Path, fps: int = 8) -> Path:
+    """A video of so many frames with stereo sound, unless it is there."""
+    from xdyna_unianimate.video_core.decode import Audio
+    from xdyna_unianimate.video_core.video import write_video
+
+    if not path.exists():
+        tone = np.sin(np.arange(frames * RATE // fps) * (2 * np.pi * PITCH / RATE)).astype(np.float32) / 4
+        write_video((clip[i % len(clip)] for i in range(frames)), path, fps, audio=Audio(np.stack([tone] * 2), RATE))
+    return path
 
 
 def main() -> int:
