@@ -366,7 +366,9 @@ class _Measure:
         if not usable.any():
             return None
         if self.median:
-            return Ratio(name, float(np.median(values[usable])))
+            # Of who turns round, half of the ratios are negative, and the middle of both halves is nobody's size.
+            side = 1.0 if (values[usable] > 0).mean() >= 0.5 else -1.0
+            return Ratio(name, side * float(np.median(size[usable])))
         frame = self.frame if usable[self.frame] else int(usable.argmax())
         return Ratio(name, float(values[frame]), Source.MEASURED, frame)
 

@@ -119,6 +119,17 @@ def test_median_over_frames() -> None:
     assert median.frame is None and median.value == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("turned", "side"), [(2, 1), (3, -1)])
+def test_who_turns_round_keeps_a_size_in_the_median(turned: int, side: int) -> None:
+    """Shoulders change sides: of four frames' ratios, 1 and -1, the plain median was 0 and the figure a point."""
+    driving = without(clip(4), slice(None), [Joint.R_HIP, Joint.L_HIP])
+    points = driving.points.copy()
+    points[:turned, :, 0] = 2 * points[:turned, [Joint.NECK], 0] - points[:turned, :, 0]
+    aligned, report = align(replace(driving, points=points), clip(1), median=True)
+    assert ratio_of(report, "x").value == pytest.approx(side), "as most frames have it"
+    assert np.ptp(aligned.points[0, [Joint.R_SHOULDER, Joint.L_SHOULDER], 0]) > 10
+
+
 def test_a_missing_hip_lends_the_scale_of_the_shoulders() -> None:
     """Head-and-shoulders reference, twice as large: the person is enlarged, not stretched."""
     hips_down = [
