@@ -165,8 +165,8 @@ class LoadXDyna(io.ComfyNode):
     def fingerprint_inputs(
         cls, unet: str, base: str, motion_module: str, ip_adapter: str, **others: str
     ) -> str:
-        chosen = {unet: UNETS, base: BASES, motion_module: MOTION_MODULES, ip_adapter: IP_ADAPTERS}
-        return " ".join(paths.stamp(name, *folders) for name, folders in chosen.items() if name != NONE)
+        files = ((unet, UNETS), (base, BASES), (motion_module, MOTION_MODULES), (ip_adapter, IP_ADAPTERS))
+        return " ".join(paths.stamp(name, *folders) for name, folders in files if name != NONE)
 
 
 class LoadXDynaControlNet(io.ComfyNode):

@@ -500,6 +500,15 @@ def test_a_fingerprint_follows_the_file(classes, installed):
     with (installed / "unet.safetensors").open("ab") as file:
         file.write(b"x")
     assert first != loader.fingerprint_inputs("unet.safetensors", "none", "none", "none")
+    folder = installed.parent / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(installed / "ip-adapter.safetensors", folder / "unet.safetensors")
+    forget_listing()
+    try:
+        two = loader.fingerprint_inputs("unet.safetensors", "unet.safetensors", "none", "none")
+        assert all(str(place / "unet.safetensors") in two for place in (installed, folder))
+    finally:
+        (folder / "unet.safetensors").unlink()
     assert other.fingerprint_inputs(DEMO) == DEMO
     assert "face.safetensors" in other.fingerprint_inputs("face.safetensors")
 
