@@ -9,12 +9,15 @@ from typing import Any, NoReturn
 
 from .animate import Preparation, Source
 from .networks import PARTS, System, Weights, default_folders, places
-from .outputs import Output
+from .outputs import Output, suffix_of
 from .poses import DETECTORS, LateDetector, PoseSettings
 from .runs import Request
 from .systems import Sampling, UniAnimate, XDyna
 
 OUTPUTS = Path("outputs")
+
+FASTEST = 1000
+"""Frames per second that video files are written with at most (``video_core.encode.write_video``)."""
 
 TOGETHER = {"auto": "auto", "on": True, "off": False}
 """Values of --together; without it a system does as published."""
@@ -47,12 +50,46 @@ def add_group(parser: argparse.ArgumentParser, group: Group) -> None:
 
 
 def size_of(text: str) -> tuple[int, int]:
-    """``512x768`` -> (512, 768)."""
+    """``512x768`` -> (512, 768), both from 1."""
     try:
-        width, height = (int(side) for side in text.lower().split("x"))
-    except ValueError as error:
+        width, height = (counted(side) for side in text.lower().split("x"))
+    except (ValueError, argparse.ArgumentTypeError) as error:
         raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT, like 512x768, not {text!r}") from error
     return width, height
+
+
+def from_zero(text: str) -> int:
+    """A whole number from 0; ArgumentTypeError for others, before anything is loaded or looked at."""
+    if not text.strip().isdecimal():
+        raise argparse.ArgumentTypeError(f"takes a whole number from 0, not {text!r}")
+    return int(text)
+
+
+def counted(text: str) -> int:
+    """A whole number from 1, likewise."""
+    if not text.strip().isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"takes a whole number from 1, not {text!r}")
+    return int(text)
+
+
+def rate_of(text: str) -> float:
+    """Frames per second, above 0 and at most ``FASTEST``, likewise."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= FASTEST:
+        raise argparse.ArgumentTypeError(f"takes frames per second above 0, at most {FASTEST}, not {text!r}")
+    return rate
+
+
+def codec_of(text: str) -> str:
+    """The name of a codec, likewise."""
+    try:
+        suffix_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 # ---- tables --------------------------------------------------------------------------------------------
@@ -87,7 +124,7 @@ POSES: Group = (
         option("--detector", choices=DETECTORS, default="auto", help="auto takes the first that can be used"),
         option("--person", default="largest",
                help="of the driving source: largest, leftmost, rightmost, centre, first, or a number from the left"),
-        option("--max-gap", type=int, default=5, metavar="N", help="fill in joints lost for up to N frames"),
+        option("--max-gap", type=from_zero, default=5, metavar="N", help="fill in joints lost for up to N frames"),
         switch("--smooth", "One-Euro filter over time"),
         option("--interval", "--frame-interval", "--stride", type=int, default=1, metavar="N",
                help="take every N-th frame"),
@@ -117,15 +154,15 @@ SAMPLING: Group = (
     "sampling (what is left out is as published)",
     (
         option("--resolution", type=size_of, metavar="WxH", help="of the video; the embedded weights' is 128x192"),
-        option("--width", type=int, help="instead of the resolution's"),
-        option("--height", type=int, help="instead of the resolution's"),
+        option("--width", type=counted, help="instead of the resolution's"),
+        option("--height", type=counted, help="instead of the resolution's"),
         option("--steps", type=int),
         option("--guidance", "--cfg", type=float, help="1 runs without the unconditional branch"),
-        option("--seed", type=int, help="fixes the whole result"),
+        option("--seed", type=from_zero, help="fixes the whole result"),
         option("--noise", choices=("per_frame", "original"), default="per_frame", help="order of random draws"),
-        option("--context-size", type=int, metavar="N", help="frames of a window"),
-        option("--context-overlap", type=int, metavar="N", help="frames that neighbouring windows share"),
-        option("--context-batch", "--context-batch-size", type=int, default=1, metavar="N",
+        option("--context-size", type=counted, metavar="N", help="frames of a window"),
+        option("--context-overlap", type=from_zero, metavar="N", help="frames that neighbouring windows share"),
+        option("--context-batch", "--context-batch-size", type=counted, default=1, metavar="N",
                help="windows in one call of the network"),
         option("--fuse", choices=("uniform", "pyramid"), default="uniform", help="how windows are averaged"),
         option("--together", choices=tuple(TOGETHER),
@@ -197,8 +234,8 @@ XDYNA_FILES: Group = (
 CLIP: Group = (
     "result",
     (
-        option("--fps", type=float, help="the driving clip's unless given, which drops its sound"),
-        option("--codec", help="h264, h265, vp9, av1, gif, webp, or png for a folder of pictures"),
+        option("--fps", type=rate_of, help="the driving clip's unless given, which drops its sound"),
+        option("--codec", type=codec_of, help="h264, h265, vp9, av1, gif, webp, or png for a folder of pictures"),
         switch("--strip", "reference and skeleton beside the result"),
     ),
 )
@@ -215,7 +252,7 @@ LONG: Group = (
     "long runs",
     (
         switch("--resume", "keep what is done, and go on with a run that was cut off", default=True),
-        option("--keep-every", type=int, default=1, metavar="N", help="steps after which a state is kept"),
+        option("--keep-every", type=counted, default=1, metavar="N", help="steps after which a state is kept"),
     ),
 )
 

@@ -18,8 +18,18 @@ from . import benchmark, state
 from .arguments import Group, Option, UsageError, option
 from .evaluate_files import LEARNED, MADE_IN, OWN, THRESHOLD_MISSED, evaluate_files
 from .jobs import Job, Ledger, key_of_job, read_jobs
-from .networks import places
-from .outputs import Output, Result, free_path, refuse_existing, save_picture, suffix_of, target_of
+from .networks import places, size_multiple
+from .outputs import (
+    Output,
+    Result,
+    check_clip_name,
+    check_picture,
+    free_path,
+    refuse_existing,
+    save_picture,
+    suffix_of,
+    target_of,
+)
 from .poses import DETECTORS, PoseSettings
 from .runs import Request, Session
 
@@ -59,10 +69,14 @@ def show_run(args: argparse.Namespace, result: Result) -> None:
 
 
 def show_estimate(args: argparse.Namespace, request: Request) -> None:
-    """What a request would take; nothing is loaded."""
+    """What a request would take; nothing is loaded. ValueError for sizes that a run would refuse."""
+    from ..video_core.images import check_sides
     from ..video_core.placement import FP8, choose_device, choose_dtype
     from .estimate import Asked, estimate, frames_of, free_memory
 
+    size = request.system.settings(request.sampling, 1).size
+    multiple = size_multiple(request.system.system, request.weights, published=True)
+    check_sides(size, multiple, request.system.title)
     device = choose_device(args.device)
     dtype, fp8 = choose_dtype(args.precision, device), args.precision == FP8
     frames = frames_of(request.source, request.preparation.poses)
@@ -109,10 +123,13 @@ def run_demo(args: argparse.Namespace) -> None:
 
 def run_pose(args: argparse.Namespace) -> None:
     """A pose file, and what it can be checked by."""
-    from ..pose_align.interchange import save_openpose, save_poses
+    from ..pose_align.interchange import check_pose_file, save_openpose, save_poses
     from .poses import read
 
     output = args.output or args.source.with_suffix(".poses.npz")
+    check_pose_file(output)
+    if args.preview is not None:
+        check_clip_name(args.preview)
     for file in filter(None, (output, args.preview, args.openpose)):
         refuse_existing(file, args.overwrite)
     with bar("poses") as at:
@@ -151,12 +168,14 @@ def _save_preview(args: argparse.Namespace, poses: Any) -> None:
 def run_align(args: argparse.Namespace) -> None:
     """Driving poses in the reference's canvas and proportions, with a report."""
     from ..pose_align.align import align
-    from ..pose_align.interchange import save_poses
+    from ..pose_align.interchange import check_pose_file, save_poses
     from ..video_core.images import read_picture
     from .poses import is_pose_file, of_picture, read
 
-    for file in filter(None, (args.output, args.report)):
-        refuse_existing(file, args.overwrite)
+    check_pose_file(args.output)
+    refuse_existing(args.output, args.overwrite)
+    if args.report is not None:
+        check_picture(args.report, args.overwrite)
     detector, cache = options.detector_of(args), pose_cache(args)
     if is_pose_file(args.reference):
         reference = read(args.reference, PoseSettings(), detector)

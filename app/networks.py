@@ -261,12 +261,20 @@ def load(
     return loaded
 
 
-def size_multiple(system: System, weights: Weights) -> int:
-    """What both sides of a video must be multiples of, read from the file's header where it says so."""
+def size_multiple(system: System, weights: Weights, *, published: bool = False) -> int:
+    """What both sides of a video must be multiples of, read from the file's header where it says so.
+
+    published: take the published network's where its file is missing, instead of FileNotFoundError.
+    """
     if system == "xdyna":
         return 8
     from ..unianimate_core.config import UniAnimateConfig
     from ..video_core.weights import open_checkpoint, read_config
 
-    file = find_files(system, weights).unet[-1]
+    try:
+        file = find_files(system, weights).unet[-1]
+    except FileNotFoundError:
+        if not published:
+            raise
+        return 8 * UniAnimateConfig().stride
     return 8 * read_config(open_checkpoint(file), UniAnimateConfig()).stride

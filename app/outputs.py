@@ -75,6 +75,7 @@ def target_of(asked: Path, stem: str, output: Output) -> Path:
     """The file that was asked for by a name with a suffix, or a free name in the folder that was."""
     check(str(asked))
     if asked.suffix and not asked.is_dir():
+        check_clip_name(asked, output.codec)
         return asked
     return free_path(asked, stem, suffix_of(output.codec), output.overwrite)
 
@@ -85,13 +86,29 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise ValueError(f"{path} exists already; choose another name, or allow it to be overwritten.")
 
 
-def save_picture(picture: np.ndarray, path: Path, overwrite: bool = False) -> Path:
-    """uint8 RGB [H, W, 3] to a PNG or JPEG, written aside and renamed, so that a full disk leaves no half one."""
+def check_clip_name(path: Path, codec: str | None = None) -> None:
+    """Raise VideoError, before anything is made, for a name under which no clip can be written."""
+    from ..video_core.encode import codec_of
+
+    # A single frame becomes a PNG, and how many there will be is not known yet.
+    if path.suffix.lower() != ".png":
+        codec_of(path, codec)
+
+
+def check_picture(path: Path, overwrite: bool) -> None:
+    """Raise ValueError for a picture that ``save_picture`` would not write."""
     from PIL import Image
 
     refuse_existing(path, overwrite)
     if path.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"{path} should end in .png or .jpg to be written as a picture.")
+
+
+def save_picture(picture: np.ndarray, path: Path, overwrite: bool = False) -> Path:
+    """uint8 RGB [H, W, 3] to a PNG or JPEG, written aside and renamed, so that a full disk leaves no half one."""
+    from PIL import Image
+
+    check_picture(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part{path.suffix}")
     try:

@@ -36,6 +36,7 @@ EXTRA = "xdua_poses"
 """The key of a frame under which our own fields travel."""
 VERSION = 1
 FILE_FORMAT = "xdua-poses"
+FILE_SUFFIXES = (".npz", ".json")
 NPZ_ARRAYS = ("points", "scores", "origins")
 
 Frame = dict[str, Any]
@@ -194,12 +195,13 @@ def load_openpose(
 ) -> Imported:
     """Read OpenPose JSON: a file with one frame or a list of frames, or a folder with one file per frame.
 
-    A folder's files are taken in the order of the numbers in their names. For the rest see ``from_openpose``.
+    A folder's files are taken in the order of the numbers in their names, then of the names. For the rest see
+    ``from_openpose``.
     """
     path = Path(path)
     files = [path]
     if path.is_dir():
-        files = sorted(path.glob("*.json"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
+        files = sorted(path.glob("*.json"), key=_by_number)
     if not files:
         raise PoseError(f"The folder {path} holds no .json files with pose keypoints.")
     frames = [frame for file in files for frame in _as_frames(file, _json_in(file))]
@@ -207,9 +209,20 @@ def load_openpose(
         return from_openpose(frames, choose=choose, canvas=canvas, fps=fps)
 
 
+def _by_number(file: Path) -> tuple[list[int], str]:
+    return [int(digits) for digits in re.findall(r"\d+", file.stem)], file.name
+
+
+def check_pose_file(path: Path) -> None:
+    """Raise PoseError for a name that ``save_poses`` cannot write, before anything is looked for."""
+    if path.suffix.lower() not in FILE_SUFFIXES:
+        raise PoseError(f"A pose file ends in .npz or .json; got {path.name}.")
+
+
 def save_poses(poses: PoseSequence, path: str | Path) -> None:
     """Write a pose file that ``load_poses`` gives back exactly: .npz (small, quick) or .json (readable)."""
     path = Path(path)
+    check_pose_file(path)
     details = {
         "format": FILE_FORMAT,
         "version": VERSION,
@@ -222,11 +235,9 @@ def save_poses(poses: PoseSequence, path: str | Path) -> None:
         stream = io.BytesIO()
         np.savez_compressed(stream, details=np.array(json.dumps(details)), **arrays)
         _write(path, stream.getvalue())
-    elif path.suffix.lower() == ".json":
+    else:
         lists = {name: values.tolist() for name, values in arrays.items()}
         _write(path, json.dumps({**details, **lists}).encode())
-    else:
-        raise PoseError(f"A pose file ends in .npz or .json; got {path.name}.")
 
 
 def load_poses(path: str | Path) -> PoseSequence:
@@ -538,7 +549,8 @@ def _sweep(path: Path) -> None:
 
 def _json_in(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        # With the mark that editors on Windows put in front, or without.
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise PoseError(f"{path} is not a pose file: it cannot be read as JSON ({error}).") from error
 

@@ -100,7 +100,7 @@ def write_video(
     ``<name>.partial<suffix>``. Raises VideoError for everything that is wrong with the file or the frames.
     """
     path = Path(path)
-    codec = _codec_of(path, codec)
+    codec = codec_of(path, codec)
     rate = Fraction(fps).limit_denominator(1001) if fps > 0 else Fraction(0)
     if not 0 < rate <= 1000:
         raise VideoError(f"A clip has between 0 and 1000 frames per second; got {fps}.")
@@ -121,7 +121,8 @@ def write_video(
     return _written(sink, frames, path, partial, first.shape)
 
 
-def _codec_of(path: Path, codec: str | None) -> str:
+def codec_of(path: Path, codec: str | None) -> str:
+    """The codec that a clip of this name is written with; VideoError where name and codec do not go together."""
     if codec is None:
         codec = BY_SUFFIX.get(path.suffix.lower())
     if codec != PNG and codec not in CODECS:

@@ -90,6 +90,47 @@ def test_wrong_usage_ends_with_2(words: list[str]) -> None:
     assert left.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--max-gap", "-1", "a whole number from 0"),
+        ("--seed", "-1", "a whole number from 0"),
+        ("--width", "0", "a whole number from 1"),
+        ("--resolution", "0x64", "a size is WIDTHxHEIGHT"),
+        ("--context-batch", "0", "a whole number from 1"),
+        ("--context-overlap", "1.5", "a whole number from 0"),
+        ("--keep-every", "0", "a whole number from 1"),
+        ("--fps", "0", "frames per second above 0"),
+        ("--fps", "nan", "frames per second above 0"),
+        ("--codec", "mpeg", "There is no codec 'mpeg'; choose one of h264"),
+    ],
+)
+def test_a_number_that_cannot_be_is_told_before_anything_is_made(option, value, said, capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["animate", *DRAWN, *QUICK, f"{option}={value}"])
+    assert left.value.code == 2
+    assert f"argument {option}" in (told := capsys.readouterr().err.splitlines()[-1]) and said in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("animate", *DRAWN, *QUICK, "-o", "clip.avi"), "no way to write a file named clip.avi; choose one of h264"),
+        (("pose", inputs.DRIVING, "-o", "poses.txt"), "A pose file ends in .npz or .json; got poses.txt"),
+        (("pose", inputs.DRIVING, "--preview", "p.txt"), "no way to write a file named p.txt"),
+        (("align", inputs.DRIVING, inputs.REFERENCE, "-o", "a.txt"), "A pose file ends in .npz or .json"),
+        (("align", inputs.DRIVING, inputs.REFERENCE, "-o", "a.npz", "--report", "a.foo"), "should end in .png"),
+        (("animate", *DRAWN, *QUICK, "--dry-run", "--resolution", "48x50"), "multiples of 16; 48 x 50 was given"),
+    ],
+)
+def test_a_name_or_size_that_cannot_be_is_told_before_anything_is_looked_at(refused, monkeypatch, words, said) -> None:
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError("a video was opened")
+
+    monkeypatch.setattr("xdyna_unianimate.video_core.video.open_video", never)
+    assert said in refused(*words)
+
+
 def test_half_a_source_is_wrong_usage(refused) -> None:
     assert "both --reference and --driving" in refused("animate", "--reference", "a.png", code=2)
 

@@ -292,6 +292,22 @@ def test_openpose_files_one_per_frame(tmp_path: Path) -> None:
     assert back.scores.max() == np.float32(0.9) and back.fps == 30
 
 
+def test_files_without_numbers_come_by_name_whatever_the_disk_says(tmp_path: Path, monkeypatch) -> None:
+    poses = clip(3)
+    assert not np.allclose(poses.points[0, BODY], poses.points[1, BODY]), "or the order would not show"
+    for name, frame in zip("abc", foreign(to_openpose(poses)), strict=True):
+        (tmp_path / f"{name}.json").write_text(json.dumps(frame), encoding="utf-8")
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [folder / f"{name}.json" for name in "bca"])
+    assert np.allclose(load_openpose(tmp_path).poses.points[:, BODY], poses.points[:, BODY], atol=1e-3)
+
+
+def test_a_file_that_an_editor_on_windows_has_saved(tmp_path: Path) -> None:
+    file = tmp_path / "poses.json"
+    save_poses(clip(2), file)
+    file.write_text(file.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert same(load_poses(file), clip(2))
+
+
 def test_openpose_file_with_all_frames(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_openpose(full_of_fields(), tmp_path / "clip.json")
     assert isinstance(json.loads((tmp_path / "clip.json").read_text()), list)
