@@ -16,7 +16,7 @@ from ..demo.heldout import FPS, HeldOut, held_out
 from ..pose_align.draw import XDYNA as STYLE
 from ..pose_align.draw import draw
 from ..video_core.video import write_video
-from .benchmark import FIRST_FRAME, REFERENCE, XDYNA, Answers, Benchmark
+from .benchmark import FIRST_FRAME, REFERENCE, XDYNA, Answers, Benchmark, asked
 from .grids import grid_frames
 from .metrics.fidelity import psnr
 
@@ -50,8 +50,9 @@ def _row(task: HeldOut, answers: Answers) -> Iterator[np.ndarray]:
         "skeleton": draw(task.poses, STYLE, (2 * width, 2 * height), scale_strokes=True),
     }
     for name, answer in answers.systems.items():
-        made = answer(task.from_first_frame() if name == FIRST_FRAME else task)
-        columns[f"{LABELS[name]} {_decibels(made, task.truth):.1f} dB"] = made
+        own, given = asked(name, task)
+        made = answer(own)
+        columns[f"{LABELS[name]} {_decibels(made[given:], task.truth[given:]):.1f} dB"] = made
     columns["truth"] = list(task.truth)
     return grid_frames(columns)
 
