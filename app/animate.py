@@ -18,6 +18,7 @@ from . import poses as pose_sources
 
 if TYPE_CHECKING:
     from ..pose_align.detector import PoseDetector
+    from ..video_core.storage import Storage
     from .state import PoseCache
 
 Size = tuple[int, int]
@@ -108,6 +109,22 @@ class Prepared:
     interval: int = 1
     faces: FaceSource | None = None
     clips: Path | None = None
+
+    def lying(self, storage: Storage) -> Prepared:
+        """The same with all poses of the clip in a storage."""
+        from ..video_core.storage import array_in
+
+        known: dict[int, PoseSequence] = {}
+
+        def moved(poses: PoseSequence | None) -> PoseSequence | None:
+            if poses is None or len(poses) == 1:
+                return poses
+            return known.setdefault(id(poses), poses.lying(partial(array_in, storage)))
+
+        faces = self.faces
+        if faces is not None:
+            faces = replace(faces, driving=moved(faces.driving), target=moved(faces.target))
+        return replace(self, driving=moved(self.driving), aligned=moved(self.aligned), faces=faces)
 
     @property
     def frames(self) -> int:

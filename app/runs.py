@@ -35,6 +35,8 @@ from .systems import Clip, Sampling, UniAnimate, XDyna
 if TYPE_CHECKING:
     import torch
 
+    from ..video_core.storage import OnDisk, Storage
+
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int | None], None]]]
 """(what) -> a ``with`` block that gives ``at(done, total)``; ``at`` may raise to stop."""
 
@@ -89,6 +91,18 @@ class Session:
         """The folder that ``clips`` means."""
         return self.clips or place() / CLIPS
 
+    @cached_property
+    def _disk(self) -> OnDisk:
+        from ..video_core.storage import OnDisk
+
+        return OnDisk(self.clips_folder)
+
+    def storage(self, frames: int) -> Storage:
+        """Where the tensors and poses of a clip of so many frames lie while it is made."""
+        from ..video_core.storage import IN_MEMORY, LONG_CLIP
+
+        return self._disk if frames > LONG_CLIP else IN_MEMORY
+
     def run(self, request: Request, target: Path, truth: Sequence[np.ndarray] | None = None) -> Result:
         """One animation to ``target``, its contact sheet beside it, with the true frames where they are known.
 
@@ -107,9 +121,9 @@ class Session:
         check_sides(size, multiple, request.system.title)
 
     def prepare(self, request: Request) -> Prepared:
-        """Inputs read and poses aligned."""
+        """Inputs read and poses aligned; those of a long clip lie on disk."""
         with self.bar("poses") as at:
-            return prepare(
+            prepared = prepare(
                 request.source,
                 request.preparation,
                 self.detector,
@@ -118,6 +132,8 @@ class Session:
                 on_frame=at,
                 clips=self.clips_folder,
             )
+        storage = self.storage(prepared.frames)
+        return prepared.lying(storage) if storage is self._disk else prepared
 
     def networks(self, request: Request) -> Any:
         """The request's networks, loaded unless they are already; others are let go before."""
@@ -156,12 +172,11 @@ class Session:
     ) -> Clip:
         """The clip of a prepared request, which is made while its frames are asked for."""
         from ..video_core.placement import running_on
-        from ..video_core.storage import storage_for
 
         settings = request.system.settings(request.sampling, prepared.frames)
         placed = running_on(self._device)
         loaded = self.networks(request)
-        storage = storage_for(prepared.frames, self.clips_folder)
+        storage = self.storage(prepared.frames)
         if kept is not None:
             kept.storage = storage
         how = {"on_step": on_step, "journal": kept, "storage": storage}

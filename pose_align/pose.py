@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -90,6 +92,15 @@ class PoseSequence:
         return replace(
             self, points=self.points[frames], scores=self.scores[frames], origins=self.origins[frames]
         )
+
+    def lying(self, moved: Callable[[np.ndarray], np.ndarray]) -> PoseSequence:
+        """The same poses with every array where ``moved`` puts it, on disk for example; it changes no value."""
+        there = copy(self)
+        for name in ("points", "scores", "origins"):
+            value = moved(getattr(self, name))
+            value.setflags(write=False)
+            object.__setattr__(there, name, value)
+        return there
 
     def visible(self, threshold: float = VISIBLE) -> np.ndarray:
         """bool [F, 134]: score above ``threshold`` (UniAnimate spec 9.4 uses 0.3)."""

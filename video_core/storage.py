@@ -116,9 +116,12 @@ def _fill(file: BinaryIO, size: int) -> None:
     file.flush()
 
 
-def storage_for(frames: int, folder: Path) -> Storage:
-    """Where a clip of so many frames is best kept; ``folder`` is for those on disk."""
-    return OnDisk(folder) if frames > LONG_CLIP else IN_MEMORY
+def array_in(storage: Storage, array: np.ndarray) -> np.ndarray:
+    """A copy of an array of numbers that lies in the storage."""
+    copied = storage.zeros((array.nbytes,), torch.uint8).numpy().view(array.dtype).reshape(array.shape)
+    copied[...] = array
+    storage.tidy()
+    return copied
 
 
 def by_frames(make: Callable[..., Tensor], *clips: Tensor, storage: Storage) -> Tensor:

@@ -10,13 +10,15 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from xdyna_unianimate.app import state
+from xdyna_unianimate.app import runs, state
 from xdyna_unianimate.app.cli import main
 from xdyna_unianimate.demo import inputs
 from xdyna_unianimate.video_core import storage
@@ -217,7 +219,8 @@ def test_a_long_clip_goes_on_from_disk(how: str, own_place: Path, monkeypatch) -
     """Its tensors and states go through files a stretch at a time; the pictures are those of a run in memory."""
     whole, target = own_place / "whole", own_place / "target"
     assert main(words(how, whole, "--no-resume", "--solver", "unipc")) == 0
-    monkeypatch.setattr(storage, "storage_for", lambda frames, folder: storage.OnDisk(folder, stretch=4))
+    monkeypatch.setattr(storage, "LONG_CLIP", 3)
+    monkeypatch.setattr(storage, "OnDisk", partial(storage.OnDisk, stretch=4))
     with monkeypatch.context() as cut:
         stopped_at(cut, 3)
         with pytest.raises(Stop):
@@ -225,6 +228,24 @@ def test_a_long_clip_goes_on_from_disk(how: str, own_place: Path, monkeypatch) -
     assert main(words(how, target, "--solver", "unipc")) == 0
     assert pictures(whole) == pictures(target)
     assert list((state.place() / state.CLIPS).iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["unianimate", "xdyna"])
+def test_poses_of_a_long_clip_lie_on_disk(how: str, own_place: Path, monkeypatch) -> None:
+    """Seen by a session that prepares both: the same poses, and which of them are mapped from a file."""
+    prepared = []
+    prepare = runs.Session.prepare
+    monkeypatch.setattr(runs.Session, "prepare", lambda *args: prepared.append(prepare(*args)) or prepared[-1])
+    for number, long in enumerate((storage.LONG_CLIP, 3)):
+        monkeypatch.setattr(storage, "LONG_CLIP", long)
+        assert main(words(how, own_place / str(number), "--no-resume")) == 0
+    short, long = (found.aligned for found in prepared)
+    for name in ("points", "scores", "origins"):
+        kept, mapped = getattr(short, name), getattr(long, name)
+        assert np.array_equal(kept, mapped)
+        assert not mapped.flags.writeable
+        assert kept.base is None and mapped.base is not None
+    assert pictures(own_place / "0") == pictures(own_place / "1")
 
 
 @pytest.mark.parametrize("changed", [("--seed", "5"), ("--guidance", "2"), ("--max-frames", "8"), ("--hands",)])

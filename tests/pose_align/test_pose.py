@@ -41,6 +41,21 @@ def test_slices_keep_everything_and_arrays_cannot_be_written() -> None:
         part.points[0] = 0
 
 
+def test_arrays_can_lie_elsewhere() -> None:
+    poses, places = clip(4), []
+
+    def moved(array: np.ndarray) -> np.ndarray:
+        places.append(array.copy())
+        return places[-1]
+
+    there = poses.lying(moved)
+    assert [there.points is places[0], there.scores is places[1], there.origins is places[2]] == [True] * 3
+    assert (there.canvas, there.fps, len(there)) == (poses.canvas, poses.fps, 4)
+    assert np.array_equal(there[1:2].points, poses.points[1:2])
+    with pytest.raises(ValueError, match="read-only"):
+        there.points[0] = 0
+
+
 def test_pose_dict_at_the_threshold() -> None:
     """K (spec 9.4): at a score of exactly 0.3 the coordinates stay, yet the point does not count as seen."""
     scores = np.full((1, 134), 0.9, np.float32)

@@ -9,6 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,11 +21,10 @@ from xdyna_unianimate.video_core.schedule import Schedule, linear_schedule, zero
 from xdyna_unianimate.video_core.solvers import SOLVERS, solver_named
 from xdyna_unianimate.video_core.storage import (
     IN_MEMORY,
-    LONG_CLIP,
     OnDisk,
     all_finite,
+    array_in,
     by_frames,
-    storage_for,
 )
 from xdyna_unianimate.video_core.windows import uniform_windows, windowed
 
@@ -107,10 +107,13 @@ def test_memory_is_given_back(disk: OnDisk) -> None:
     assert made.mean() == 1
 
 
-def test_which_clips_are_long(tmp_path: Path) -> None:
-    assert storage_for(LONG_CLIP, tmp_path) is IN_MEMORY
-    assert storage_for(LONG_CLIP + 1, tmp_path) == OnDisk(tmp_path)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+def test_an_array_on_disk(disk: OnDisk, dtype: type) -> None:
+    array = np.random.default_rng(0).uniform(0, 255, (5, 134, 2)).astype(dtype)
+    moved = array_in(disk, array)
+    assert moved.dtype == array.dtype
+    assert np.array_equal(moved, array)
+    assert len(list(disk._maps)) == 1
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 5, 8, 11])
