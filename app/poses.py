@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,15 +179,19 @@ def _followed(
     """The chosen person as it was seen."""
     from ..pose_align.track import track
 
-    size: list[tuple[int, int]] = []
-    found: list[list[Detection]] = []
-    for people in detector.stream(_measured(frames, size)):
-        found.append(people)
-        if on_frame is not None:
-            on_frame(len(found), count)
-    if not size:
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
         raise PoseError("The clip has no frames, so there is no pose to find; choose another video.")
-    return track(found, size[0], fps, choose=settings.choice)
+    size = first.shape[1], first.shape[0]
+
+    def people() -> Iterator[list[Detection]]:
+        for number, found in enumerate(detector.stream(_of_size(chain([first], frames), size)), start=1):
+            if on_frame is not None:
+                on_frame(number, count)
+            yield found
+
+    return track(people(), size, fps, choose=settings.choice)
 
 
 def find_in_video(
@@ -259,15 +264,13 @@ def _remembered(
     return poses
 
 
-def _measured(frames: Iterable[np.ndarray], size: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """The frames, all of the first one's size, whose (width, height) is put into ``size``."""
+def _of_size(frames: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The frames; PoseError at the first that is not of that (width, height), the first one's."""
     for number, frame in enumerate(frames):
         here = (frame.shape[1], frame.shape[0])
-        if not size:
-            size.append(here)
-        if here != size[0]:
+        if here != size:
             raise PoseError(
-                f"Frame {number} is {here[0]} x {here[1]} pixels, the first {size[0][0]} x {size[0][1]}; "
+                f"Frame {number} is {here[0]} x {here[1]} pixels, the first {size[0]} x {size[1]}; "
                 "a clip has frames of one size."
             )
         yield frame

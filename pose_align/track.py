@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -61,14 +61,15 @@ class Track:
 
 
 def track(
-    detections: Sequence[Sequence[Detection]],
+    detections: Iterable[Sequence[Detection]],
     canvas: tuple[int, int],
     fps: float | None = None,
     choose: Choice = "largest",
 ) -> PoseSequence:
     """The chosen person in every frame; score 0 where it was not found.
 
-    detections: people per frame, as a ``PoseDetector`` gives them; NaN and infinite points count as missing.
+    detections: people per frame, as a ``PoseDetector`` gives them; NaN and infinite points count as missing. Of a
+                stream, what the detector gave is not kept.
     canvas:     (width, height) of the frames in pixels.
     choose:     "largest" (largest boxes, summed over time); "leftmost", "rightmost", "centre" (of the
                 picture) or a number from 0, counted from the left, among those who are there for at least
@@ -76,9 +77,9 @@ def track(
                 frame, without following anybody (K: UniAnimate spec 9.4).
     Raises PoseError where nobody was found at all, or nobody of that number.
     """
-    if not len(detections):
-        raise PoseError("There are no frames, so nobody can be found in them.")
     cleaned = [[person for one in people if (person := _clean(one))] for people in detections]
+    if not cleaned:
+        raise PoseError("There are no frames, so nobody can be found in them.")
     if not any(cleaned):
         raise PoseError(
             f"Nobody was found in any of the {len(cleaned)} frame(s). Take a picture or video that shows a "

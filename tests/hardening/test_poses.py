@@ -169,7 +169,7 @@ def run_twice(seed: int, folder: Path, tally: Tally, way: Callable[[crowds.Case,
 
 
 def test_random_sequences(tally: Tally, amount, tmp_path: Path) -> None:
-    for seed in range(amount(60, 9_900)):
+    for seed in range(amount(60, 10_000)):
         run_twice(seed, tmp_path, tally)
 
 
