@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ class Clip:
     """One puppet in front of one scene.
 
     reference, reference_points: uint8 [H, W, 3] and float64 [134, 2], a frame of another motion or moment.
-    frames, points: uint8 [F, H, W, 3] and float64 [F, 134, 2], the clip itself.
+    frames, points: uint8 [F, H, W, 3] and float64 [F, 134, 2], the clip itself. A point that is not known is NaN.
     """
 
     reference: np.ndarray
@@ -62,13 +63,8 @@ def draw_scene(seed: int, frames: int, canvas: tuple[int, int] = CANVAS) -> Clip
     return Clip(pictures[0], nobody[0], pictures, nobody)
 
 
-def draw_picture(seed: int, canvas: tuple[int, int] = CANVAS) -> np.ndarray:
-    """uint8 [H, W, 3]: one frame of the seed's clip; one in twelve shows the scene alone."""
-    return draw_moment(seed, canvas)[0]
-
-
 def draw_moment(seed: int, canvas: tuple[int, int] = CANVAS) -> tuple[np.ndarray, np.ndarray | None]:
-    """One frame of the seed's clip, uint8 [H, W, 3], and its points [134, 2]; None for a scene alone."""
+    """One frame of the seed's clip, uint8 [H, W, 3], and its points [134, 2]; None for a scene alone, one in twelve."""
     rng = np.random.default_rng([seed, 6])
     moment, scene = float(rng.integers(0, 200)), puppets.Scene.from_seed(seed)
     background = scene.render(moment, canvas)
@@ -88,6 +84,38 @@ def draw_pair(seed: int, canvas: tuple[int, int] = CANVAS) -> np.ndarray:
         scene = puppets.Scene.from_seed(other).render(float(rng.integers(0, 200)), canvas)
         pictures.append(puppets.render(puppet, puppets.joints(puppet, angles, canvas), scene))
     return np.stack(pictures)
+
+
+class Source(Protocol):
+    """Where training pictures come from; a seed always gives the same. scenes: whether there are any with nobody in."""
+
+    scenes: bool
+
+    def clip(self, seed: int, frames: int, other_face: bool = False) -> Clip:
+        """See ``draw_clip``."""
+
+    def scene(self, seed: int, frames: int) -> Clip:
+        """See ``draw_scene``."""
+
+    def moment(self, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """See ``draw_moment``."""
+
+    def pair(self, seed: int) -> np.ndarray:
+        """See ``draw_pair``."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The drawn puppets, which the shipped weights were trained on."""
+
+    scenes: bool = True
+    clip = staticmethod(draw_clip)
+    scene = staticmethod(draw_scene)
+    moment = staticmethod(draw_moment)
+    pair = staticmethod(draw_pair)
+
+
+DRAWN = Drawn()
 
 
 class _Endless(IterableDataset):

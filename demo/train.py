@@ -1,7 +1,8 @@
 """Train the demo's networks on drawn puppets.
 
 ``python -m xdyna_unianimate.demo.train autoencoder|vision|decoder|unianimate|xdyna FOLDER``. The classes are the
-project's own, only narrow; the shipped weights came from these commands.
+project's own, only narrow; the shipped weights came from these commands. ``--go-on --data VIDEOS`` fits them to own
+videos, see ``recorded.Recorded.open``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,18 +42,8 @@ from ..xdyna_core.unet import XDynaUNet
 from . import checkpoints as weights
 from .architectures import AUTOENCODER, CONTROL, RESAMPLER, TEXT, UNIANIMATE, VISION, XDYNA
 from .checkpoints import store
-from .data import (
-    CANVAS,
-    HELD_OUT,
-    Clip,
-    batches,
-    draw_clip,
-    draw_moment,
-    draw_pair,
-    draw_picture,
-    draw_scene,
-    pixels,
-)
+from .data import CANVAS, DRAWN, HELD_OUT, Clip, Source, batches, pixels
+from .recorded import Recorded
 from .training import Plan, train
 
 if TYPE_CHECKING:
@@ -90,12 +82,17 @@ def _without_last(weight: Tensor | float, axis: int) -> Tensor | float:
     return weight.narrow(axis, 0, weight.shape[axis] - 1) if isinstance(weight, Tensor) else weight
 
 
-def _draw_pixels(seed: int) -> Tensor:
-    return pixels(draw_picture(seed))
+def _draw_pixels(seed: int, source: Source = DRAWN) -> Tensor:
+    return pixels(source.moment(seed)[0])
 
 
 def train_autoencoder(
-    folder: Path, plan: Plan, report: Report, device: str = "cpu", begun: Vae | None = None
+    folder: Path,
+    plan: Plan,
+    report: Report,
+    device: str = "cpu",
+    begun: Vae | None = None,
+    source: Source = DRAWN,
 ) -> Vae:
     """The demo's autoencoder, with the mean and deviation of its latents in its config."""
     torch.manual_seed(plan.seed)
@@ -103,10 +100,11 @@ def train_autoencoder(
     if begun is None:
         _quieten_posterior(vae)
     vae = vae.to(device, memory_format=torch.channels_last).requires_grad_(True)
+    draw = partial(_draw_pixels, source=source)
     vae = train(
-        vae, reconstruction_loss, lambda first: batches(_draw_pixels, plan.batch, first), plan, folder, report
+        vae, reconstruction_loss, lambda first: batches(draw, plan.batch, first), plan, folder, report
     )
-    return with_latent_statistics(vae.cpu())
+    return with_latent_statistics(vae.cpu(), source)
 
 
 @torch.no_grad()
@@ -118,9 +116,9 @@ def _quieten_posterior(vae: Vae) -> None:
 
 
 @torch.no_grad()
-def with_latent_statistics(vae: Vae, pictures: int = 256) -> Vae:
+def with_latent_statistics(vae: Vae, source: Source = DRAWN, pictures: int = 256) -> Vae:
     """Measure each latent channel's mean and deviation, so that sampler units have mean 0, deviation 1."""
-    frames = np.stack([draw_picture(seed) for seed in range(pictures)])
+    frames = np.stack([source.moment(seed)[0] for seed in range(pictures)])
     latents = vae.encode(torch.from_numpy(frames).float() / 255, chunk=16) / vae.config.scaling_factor
     statistics = {
         "latents_mean": tuple(latents.mean((0, 2, 3, 4)).tolist()),
@@ -146,8 +144,8 @@ def decoder_loss(vae: Vae, batch: dict[str, Tensor], generator: torch.Generator)
     return picture_error(restored, batch["picture"], 1 + (FACE_WEIGHT - 1) * batch["face"])
 
 
-def _draw_picture_with_face(seed: int) -> dict[str, Tensor]:
-    picture, points = draw_moment(seed)
+def _draw_picture_with_face(seed: int, source: Source = DRAWN) -> dict[str, Tensor]:
+    picture, points = source.moment(seed)
     face = torch.zeros(1, *picture.shape[:2])
     if points is not None:
         (left, top), (right, bottom) = points[24:92].min(0), points[24:92].max(0)
@@ -155,13 +153,16 @@ def _draw_picture_with_face(seed: int) -> dict[str, Tensor]:
     return {"picture": pixels(picture), "face": face}
 
 
-def train_decoder(folder: Path, plan: Plan, report: Report, vae: Vae, device: str = "cpu") -> Vae:
+def train_decoder(
+    folder: Path, plan: Plan, report: Report, vae: Vae, device: str = "cpu", source: Source = DRAWN
+) -> Vae:
     """The decoder goes on by itself, behind an encoder that stays as it is: no network behind it notices."""
     torch.manual_seed(plan.seed)
     vae = vae.to(device, memory_format=torch.channels_last).requires_grad_(False)
     for part in (vae.network.post_quant_conv, vae.network.decoder):
         part.requires_grad_(True)
-    stream = lambda first: batches(_draw_picture_with_face, plan.batch, first)  # noqa: E731
+    draw = partial(_draw_picture_with_face, source=source)
+    stream = lambda first: batches(draw, plan.batch, first)  # noqa: E731
     return train(vae, decoder_loss, stream, plan, folder, report).cpu()
 
 
@@ -190,16 +191,22 @@ def vision_loss(vision: ClipVision, batch: Tensor, generator: torch.Generator) -
     return (F.cross_entropy(alike, right) + F.cross_entropy(alike.T, right)) / 2
 
 
-def _draw_pair(seed: int) -> Tensor:
-    return torch.from_numpy(draw_pair(seed))
+def _draw_pair(seed: int, source: Source = DRAWN) -> Tensor:
+    return torch.from_numpy(source.pair(seed))
 
 
 def train_vision(
-    folder: Path, plan: Plan, report: Report, device: str = "cpu", begun: ClipVision | None = None
+    folder: Path,
+    plan: Plan,
+    report: Report,
+    device: str = "cpu",
+    begun: ClipVision | None = None,
+    source: Source = DRAWN,
 ) -> ClipVision:
     """The image tower of both systems, which stays as it is while they train."""
     torch.manual_seed(plan.seed)
-    stream = lambda first: batches(_draw_pair, plan.batch, first)  # noqa: E731
+    draw = partial(_draw_pair, source=source)
+    stream = lambda first: batches(draw, plan.batch, first)  # noqa: E731
     vision = (begun or ClipVision(VISION)).to(device).requires_grad_(True)
     return train(vision, vision_loss, stream, plan, folder, report)
 
@@ -227,13 +234,14 @@ def _numbers(batch: int) -> tuple[list[int], int]:
 
 
 def _skeletons(clip: Clip, style: Style) -> np.ndarray:
-    """uint8 [1 + F, H, W, 3]: the reference's skeleton and the clip's, black where nobody is."""
+    """uint8 [1 + F, H, W, 3]: the reference's skeleton and the clip's, black where nobody is known to be."""
     from ..pose_align.draw import draw
     from ..pose_align.pose import PoseSequence
 
     points = np.concatenate([clip.reference_points[None], clip.points])
-    scores = np.full(points.shape[:2], float(points.any()), np.float32)
-    return _resize(draw(PoseSequence(points, scores, CANVAS), style, scale_strokes=style.canvas is None))
+    known = np.isfinite(points).all(-1) & points.any()
+    poses = PoseSequence(np.nan_to_num(points), known.astype(np.float32), CANVAS)
+    return _resize(draw(poses, style, scale_strokes=style.canvas is None))
 
 
 def _resize(pictures: np.ndarray) -> np.ndarray:
@@ -273,11 +281,11 @@ def _normal(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> T
 # ---- UniAnimate ----------------------------------------------------------------------------------------
 
 
-def _draw_unianimate(number: int) -> dict[str, Tensor]:
+def _draw_unianimate(number: int, source: Source = DRAWN) -> dict[str, Tensor]:
     from ..pose_align.draw import UNIANIMATE as STYLE
 
     seeds, frames = _numbers(number)
-    return _draw_batch([draw_clip(seed, frames) for seed in seeds], STYLE)
+    return _draw_batch([source.clip(seed, frames) for seed in seeds], STYLE)
 
 
 def unianimate_loss(
@@ -325,11 +333,13 @@ def train_unianimate(
     vision: ClipVision,
     device: str = "cpu",
     begun: UniAnimateUNet | None = None,
+    source: Source = DRAWN,
 ) -> UniAnimateUNet:
     """All kinds of input mixed, all layers from the first step; autoencoder and image tower stay as they are."""
     torch.manual_seed(plan.seed)
     unet = (begun or UniAnimateUNet(UNIANIMATE)).to(device)
-    stream = lambda first: batches(_draw_unianimate, None, first // plan.batch)  # noqa: E731
+    draw = partial(_draw_unianimate, source=source)
+    stream = lambda first: batches(draw, None, first // plan.batch)  # noqa: E731
     loss = unianimate_loss(vae.to(device), zero_y.to(device), vision.to(device))
     return train(unet, loss, stream, plan, folder, report)
 
@@ -384,19 +394,19 @@ MORE_STAGES = (Stage("body", 0.7), Stage("face", 0.3, face=True))
 """Of networks that go on."""
 
 
-def _draw_xdyna(number: int) -> dict[str, Tensor]:
+def _draw_xdyna(number: int, source: Source = DRAWN) -> dict[str, Tensor]:
     """As ``_draw_batch``, with face maps [b, F, H, W, 6]; half of the faces are another puppet's."""
     from ..pose_align.draw import XDYNA as STYLE
 
     seeds, frames = _numbers(number)
-    alone = [np.random.default_rng([seed, 7]).random() < SCENE_SHARE for seed in seeds]
+    alone = [source.scenes and np.random.default_rng([seed, 7]).random() < SCENE_SHARE for seed in seeds]
     drawn = list(zip(seeds, alone, strict=True))
-    clips = [draw_scene(seed, frames) if empty else draw_clip(seed, frames) for seed, empty in drawn]
-    faces = [draw_face_maps(seed, frames, empty) for seed, empty in drawn]
+    clips = [source.scene(seed, frames) if empty else source.clip(seed, frames) for seed, empty in drawn]
+    faces = [draw_face_maps(seed, frames, empty, source) for seed, empty in drawn]
     return {**_draw_batch(clips, STYLE), "faces": torch.from_numpy(np.stack(faces))}
 
 
-def draw_face_maps(seed: int, frames: int, empty: bool = False) -> np.ndarray:
+def draw_face_maps(seed: int, frames: int, empty: bool = False, source: Source = DRAWN) -> np.ndarray:
     """uint8 [F, H, W, 6], local and global S-Face maps of a clip's motion, worn by its puppet or another.
 
     empty: of a scene with nobody in it, black.
@@ -405,7 +415,7 @@ def draw_face_maps(seed: int, frames: int, empty: bool = False) -> np.ndarray:
 
     if empty:
         return np.zeros((frames, CANVAS[1], CANVAS[0], 6), np.uint8)
-    clip = draw_clip(seed, frames, other_face=seed % 2 == 0)
+    clip = source.clip(seed, frames, other_face=seed % 2 == 0)
     maps = face_maps(clip.frames, clip.points[:, 24:92])
     return np.concatenate([maps.local, maps.whole], axis=-1)
 
@@ -499,6 +509,7 @@ def train_xdyna(
     vision: ClipVision,
     device: str = "cpu",
     begun: XDynaNetworks | None = None,
+    source: Source = DRAWN,
 ) -> XDynaNetworks:
     """Stage after stage, see ``STAGES``; image tower and autoencoder stay as they are.
 
@@ -507,7 +518,8 @@ def train_xdyna(
     torch.manual_seed(plan.seed)
     model = (begun or XDynaNetworks()).to(device)
     vae, vision, text = vae.to(device), vision.to(device), text.to(device)
-    stream = lambda first: batches(_draw_xdyna, None, first // plan.batch)  # noqa: E731
+    draw = partial(_draw_xdyna, source=source)
+    stream = lambda first: batches(draw, None, first // plan.batch)  # noqa: E731
     for number, stage in enumerate(MORE_STAGES if begun else STAGES):
         if begun is None and stage.face:
             _grow_face(model)
@@ -555,42 +567,59 @@ GO_ON_RATE = 1 / 3
 """Of the learning rate, with which trained weights go on: the whole of it undoes hundreds of iterations first."""
 
 
-def run_autoencoder(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = False) -> None:
-    begun = load_vae(weights.VAE, torch.float32) if go_on else None
-    _store_vae(train_autoencoder(folder, plan, report, device, begun), plan)
+@dataclass(frozen=True)
+class Order:
+    """What a command was told. go_on: the stored weights are begun with, not random ones."""
+
+    folder: Path
+    plan: Plan
+    report: Report
+    device: str = "cpu"
+    go_on: bool = False
+    source: Source = DRAWN
 
 
-def run_decoder(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = True) -> None:
-    _store_vae(train_decoder(folder, plan, report, load_vae(weights.VAE, torch.float32), device), plan)
+def run_autoencoder(order: Order) -> None:
+    begun = load_vae(weights.VAE, torch.float32) if order.go_on else None
+    vae = train_autoencoder(order.folder, order.plan, order.report, order.device, begun, order.source)
+    _store_vae(vae, order.plan)
+
+
+def run_decoder(order: Order) -> None:
+    vae = load_vae(weights.VAE, torch.float32)
+    vae = train_decoder(order.folder, order.plan, order.report, vae, order.device, order.source)
+    _store_vae(vae, order.plan)
 
 
 def _store_vae(vae: Vae, plan: Plan) -> None:
     store(weights.VAE, {"": vae.network}, {"config": vae.config}, note_of(plan))
 
 
-def run_vision(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = False) -> None:
+def run_vision(order: Order) -> None:
     """Both towers of CLIP; the text tower, which only ever reads the empty text, stays as it is drawn."""
-    begun = load_clip_vision(weights.CLIP, torch.float32) if go_on else None
-    vision = train_vision(folder, plan, report, device, begun).cpu()
-    torch.manual_seed(plan.seed)
+    begun = load_clip_vision(weights.CLIP, torch.float32) if order.go_on else None
+    vision = train_vision(order.folder, order.plan, order.report, order.device, begun, order.source).cpu()
+    torch.manual_seed(order.plan.seed)
     towers = {"text_model.": ClipText(TEXT).network, "": vision.network}
-    store(weights.CLIP, towers, {"text_config": TEXT, "vision_config": VISION}, note_of(plan))
+    store(weights.CLIP, towers, {"text_config": TEXT, "vision_config": VISION}, note_of(order.plan))
 
 
-def run_unianimate(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = False) -> None:
+def run_unianimate(order: Order) -> None:
     vae, text, vision = _trained_before()
     zero_y = text.encode(text.config.empty()).penultimate
-    begun = _filled(UniAnimateUNet(UNIANIMATE), weights.UNIANIMATE) if go_on else None
-    unet = train_unianimate(folder, plan, report, vae, zero_y, vision, device, begun).cpu()
-    store(weights.UNIANIMATE, {"": unet}, {"config": UNIANIMATE}, note_of(plan))
+    begun = _filled(UniAnimateUNet(UNIANIMATE), weights.UNIANIMATE) if order.go_on else None
+    told = vae, zero_y, vision, order.device, begun, order.source
+    unet = train_unianimate(order.folder, order.plan, order.report, *told).cpu()
+    store(weights.UNIANIMATE, {"": unet}, {"config": UNIANIMATE}, note_of(order.plan))
 
 
-def run_xdyna(folder: Path, plan: Plan, report: Report, device: str, go_on: bool = False) -> None:
+def run_xdyna(order: Order) -> None:
     vae, text, vision = _trained_before()
     empty = text.encode(text.config.empty()).last
-    begun = _stored_xdyna() if go_on else None
-    model = train_xdyna(folder, plan, report, vae, empty, vision, device, begun).cpu()
-    note, face = note_of(plan), replace(CONTROL, conditioning_channels=6)
+    begun = _stored_xdyna() if order.go_on else None
+    told = vae, empty, vision, order.device, begun, order.source
+    model = train_xdyna(order.folder, order.plan, order.report, *told).cpu()
+    note, face = note_of(order.plan), replace(CONTROL, conditioning_channels=6)
     store(weights.XDYNA, {"": model.unet}, {"config": XDYNA}, note)
     store(weights.XDYNA_POSE, {"": model.pose.net}, {"config": CONTROL}, note)
     store(weights.XDYNA_FACE, {"": model.face.net}, {"config": face}, note)
@@ -651,7 +680,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--go-on", action="store_true", help="begin with the demo's stored weights, not with random ones"
     )
+    parser.add_argument(
+        "--data", type=Path, metavar="VIDEOS", help="own videos with their pose files, instead of drawn puppets"
+    )
     args = parser.parse_args(arguments)
+    source = DRAWN if args.data is None else Recorded.open(args.data)
     plan = replace(PLANS[args.what], seed=args.seed)
     if args.go_on:
         plan = replace(plan, learning_rate=GO_ON_RATE * plan.learning_rate)
@@ -664,7 +697,7 @@ def main(arguments: list[str] | None = None) -> int:
             bar.update(done - bar.n)
             bar.set_postfix(loss=f"{loss:.4f}")
 
-        RUNS[args.what](args.folder, plan, report, args.device, args.go_on)
+        RUNS[args.what](Order(args.folder, plan, report, args.device, args.go_on, source))
     return 0
 
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 STATE_EVERY_SECONDS = 60
+
+LOSSES_TOGETHER = 20
+"""Iterations whose mean loss is a point of the curve."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,11 @@ class Plan:
 
 @dataclass
 class Progress:
-    """What a run has behind it; ``losses`` is the mean of every 20 iterations."""
+    """What a run has behind it; ``losses`` is the mean of every 20 iterations, ``window`` those that follow."""
 
     iteration: int = 0
-    losses: list[float] | None = None
+    losses: list[float] = field(default_factory=list)
+    window: list[float] = field(default_factory=list)
 
 
 def _rate(plan: Plan, iteration: int) -> float:
@@ -70,7 +74,7 @@ def train(
     averaged = deepcopy(model).requires_grad_(False)
     progress = _resume(folder, plan, model, averaged, optimiser)
     data = batches_from(plan.seed * 10_000_019 % 500_000 + progress.iteration * plan.batch)
-    window, saved = [], time.monotonic()
+    saved = time.monotonic()
     while progress.iteration < plan.iterations:
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + progress.iteration)
         for group in optimiser.param_groups:
@@ -83,11 +87,11 @@ def train(
         optimiser.step()
         progress.iteration += 1
         _average(averaged, model, min(plan.average, (1 + progress.iteration) / (10 + progress.iteration)))
-        window.append(loss.item())
-        if len(window) == 20:
-            progress.losses.append(sum(window) / len(window))
+        progress.window.append(loss.item())
+        if len(progress.window) == LOSSES_TOGETHER:
+            progress.losses.append(sum(progress.window) / LOSSES_TOGETHER)
+            progress.window.clear()
             report(progress.iteration, plan.iterations, progress.losses[-1])
-            window.clear()
         if time.monotonic() - saved > STATE_EVERY_SECONDS or progress.iteration == plan.iterations:
             _save(folder, plan, progress, model, averaged, optimiser)
             saved = time.monotonic()
@@ -124,7 +128,7 @@ def _save(folder: Path, plan: Plan, progress: Progress, model, averaged, optimis
 def _resume(folder: Path, plan: Plan, model, averaged, optimiser) -> Progress:
     file = folder / "state.pt"
     if not file.is_file():
-        return Progress(0, [])
+        return Progress()
     state = torch.load(file, map_location="cpu", weights_only=True)
     if state["plan"] != asdict(plan):
         raise ValueError(
@@ -162,7 +166,7 @@ def curve(losses: list[float], title: str, file: Path) -> None:
         )
     cv2.putText(
         picture,
-        f"{title}: loss over {len(losses) * 20} iterations",
+        f"{title}: loss over {len(losses) * LOSSES_TOGETHER} iterations",
         (50, 20),
         cv2.FONT_HERSHEY_SIMPLEX,
         0.45,
