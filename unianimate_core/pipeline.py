@@ -165,7 +165,7 @@ def animate(
     if settings.first_frame:
         noise = noise.continuing(encoded.picture)
 
-    decoder = partial(decode, models.vae, placed)
+    decoder = partial(decode, models.vae, placed, storage=storage)
     how = {"on_step": on_step, "on_window": on_window, "journal": journal, "storage": storage}
     clip = denoise(models.unet, told, noise, settings.sampling, placed, decoder=decoder, **how)
     return chain.from_iterable(map(decoder, clip))

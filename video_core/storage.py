@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -145,4 +145,12 @@ def by_frames(make: Callable[..., Tensor], *clips: Tensor, storage: Storage) -> 
 
 def all_finite(clip: Tensor, storage: Storage) -> bool:
     """Whether a clip [b, c, F, h, w] holds neither NaN nor infinity."""
-    return all(bool(torch.isfinite(clip[:, :, part]).all()) for part in storage.stretches(clip.shape[2]))
+    parts = (clip[:, :, part] for part in storage.stretches(clip.shape[2]))
+    return all(bool(torch.isfinite(part).all()) for part in tidying(parts, storage))
+
+
+def tidying(parts: Iterable[Tensor], storage: Storage) -> Iterator[Tensor]:
+    """The same; what was touched for each is given back before the next."""
+    for part in parts:
+        yield part
+        storage.tidy()

@@ -22,6 +22,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from .norms import use_our_norms
 from .placement import Placed, out_of_memory, smaller_on_oom
 from .savings import Saving, laid_out
+from .storage import IN_MEMORY, Storage, all_finite, tidying
 from .weights import (
     Checkpoint,
     Renamed,
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 log = logging.getLogger(__name__)
-
-CHECKED_AT_ONCE = 256
-"""Frames whose latents are looked at together for NaN: a long clip's may lie on disk."""
 
 SOURCE = "a Stable Diffusion 1.5 or 2.1 autoencoder (v2-1_512-ema-pruned.ckpt, or a vae folder)"
 
@@ -252,19 +250,26 @@ class Vae(Saving, nn.Module):
     # ---- latents -> frames -----------------------------------------------------------------------------
 
     def decode(
-        self, latents: Tensor, *, chunk: int = 2, tiled: bool = False, device: torch.device | None = None
+        self,
+        latents: Tensor,
+        *,
+        chunk: int = 2,
+        tiled: bool = False,
+        device: torch.device | None = None,
+        storage: Storage = IN_MEMORY,
     ) -> Iterator[Tensor]:
         """Latents [1, c, F, h, w] in sampler units -> frames float32 [f, H, W, 3] in 0..1, chunk by chunk.
 
         Out of memory makes the chunks smaller, and at last tiles of each frame (their seams are blended, so
-        the result differs a little; the log says so). Raises ValueError for latents that are not finite.
+        the result differs a little; the log says so). storage: where the latents lie. Raises ValueError for
+        latents that are not finite.
         """
         channels = self.config.latent_channels
         if latents.ndim != 5 or latents.shape[:2] != (1, channels):
             raise ValueError(f"Latents should be [1, {channels}, frames, h, w]; got {list(latents.shape)}.")
-        if not all(some.isfinite().all() for some in latents.split(CHECKED_AT_ONCE, dim=2)):
+        if not all_finite(latents, storage):
             raise ValueError("The latents hold NaN or infinite values; sample again in fp32 or bf16.")
-        return self._decoded(latents, chunk, tiled, device)
+        return tidying(self._decoded(latents, chunk, tiled, device), storage)
 
     @torch.no_grad()
     def _decoded(
@@ -304,13 +309,13 @@ class Vae(Saving, nn.Module):
         return device or weight.device, weight.dtype
 
 
-def decode(vae: Vae, placed: Placed, latents: Tensor) -> Iterator[Tensor]:
-    """Frames float32 [f, H, W, 3] in 0..1 on the CPU of latents [1, c, F, h, w], a few at a time.
+def decode(vae: Vae, placed: Placed, latents: Tensor, storage: Storage = IN_MEMORY) -> Iterator[Tensor]:
+    """Frames float32 [f, H, W, 3] in 0..1 on the CPU of latents [1, c, F, h, w] in a storage, a few at a time.
 
     The last stage of both pipelines (UniAnimate spec 2.5, X-Dyna spec 1.6), with the network in place.
     """
     with placed(vae) as device:
-        yield from vae.decode(latents.cpu(), device=device)
+        yield from vae.decode(latents.cpu(), device=device, storage=storage)
 
 
 # ---- files ---------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def animate(
 
     how = {"on_step": on_step, "on_window": on_window, "journal": journal, "storage": storage}
     clip = denoise(models.unet, told, reference, noise, draws.offsets, settings.sampling, placed, **how)
-    return chain.from_iterable(map(partial(decode, models.vae, placed), clip))
+    return chain.from_iterable(map(partial(decode, models.vae, placed, storage=storage), clip))
 
 
 def check(models: Models, inputs: Inputs, settings: Settings) -> None:
