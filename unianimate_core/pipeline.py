@@ -295,7 +295,7 @@ def denoise(
             timesteps = how.timesteps(noise.timestep)
 
             def under(branches: Sequence[Conditions]) -> WindowDenoiser:
-                deep = DeepFeatures(timesteps, how.fast.reuse_every)
+                deep = DeepFeatures(timesteps, how.fast.reuse_every, len(part), storage)
                 return branch_denoiser(unet, branches, how.together, how.reuse, deep)
 
             latents = sample_clip(

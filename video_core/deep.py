@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .storage import IN_MEMORY, Storage
+
 REFERENCE = -1
 """Stands for the reference's slot, which is in front of the frames of every window."""
 
@@ -20,12 +22,17 @@ REFERENCE = -1
 class DeepFeatures:
     """What the coarse levels made of every frame, by branch of guidance, at the last whole step.
 
-    timesteps: of the run. every: the first of so many steps is whole; 1: all are.
+    timesteps: of the run. every: the first of so many steps is whole; 1: all are. frames: of the clip; where they
+    are more than a window's, features wait in ``storage`` for the next step, since the device has room for a window,
+    not for a clip.
     """
 
     timesteps: Sequence[int]
     every: int
+    frames: int = 0
+    storage: Storage = IN_MEMORY
     kept: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _clips: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.every < 1:
@@ -42,6 +49,19 @@ class DeepFeatures:
         known = all((branch, frame) in self.kept for branch, frames in rows for frame in frames)
         return Deep(self, rows, given=known and t not in self._whole)
 
+    def put(self, branch: int, frames: Sequence[int], row: Tensor) -> None:
+        """Keep what was made of a window, [c, 1 + f, h, w], under a branch. frames: the reference, and the f frames."""
+        if len(frames) > self.frames:
+            self.kept.update({(branch, frame): row[:, place] for place, frame in enumerate(frames)})
+            return
+        if branch not in self._clips:
+            shape = 1, row.shape[0], 1 + self.frames, *row.shape[2:]
+            self._clips[branch] = self.storage.zeros(shape, row.dtype)[0]
+        clip = self._clips[branch]
+        clip[:, [frame - REFERENCE for frame in frames]] = row.to(clip.device)
+        self.kept.update({(branch, frame): clip[:, frame - REFERENCE] for frame in frames})
+        self.storage.tidy()
+
 
 @dataclass
 class Deep:
@@ -54,8 +74,7 @@ class Deep:
     def keep(self, x: Tensor) -> None:
         """x: [rows, c, 1 + f, h, w], what the coarse levels made."""
         for row, (branch, frames) in zip(x, self.rows, strict=True):
-            for place, frame in enumerate(frames):
-                self.features.kept[branch, frame] = row[:, place]
+            self.features.put(branch, frames, row)
 
     def take(self) -> Tensor:
         """[rows, c, 1 + f, h, w], as they were kept."""

@@ -323,7 +323,7 @@ def denoise(
                 together=settings.together,
                 reuse=settings.reuse,
                 windows_at=settings.windows_at(frames, offsets),
-                deep=DeepFeatures(timesteps, fast.reuse_every),
+                deep=DeepFeatures(timesteps, fast.reuse_every, frames, storage),
             )
 
         alone = under(False) if settings.guided and not fast.always_guided else None

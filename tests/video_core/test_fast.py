@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from xdyna_unianimate.video_core.deep import DeepFeatures
 from xdyna_unianimate.video_core.fast import EXACT, Fast, guided_during
+from xdyna_unianimate.video_core.storage import IN_MEMORY, OnDisk
 
 STEPS = [800, 600, 400, 200]
 
@@ -68,6 +69,27 @@ def test_deep_features_are_kept_per_frame_and_given_between_whole_steps() -> Non
     assert between.take().flatten().tolist() == [9.0, 11.0, 7.0]
     assert not features.at(400, [0, 1], [[0, 1], [1, 2]]).given
     assert not features.at(600, [0], [[3]]).given, "a frame that no whole step has seen"
+
+
+@pytest.mark.parametrize("disk", [True, False])
+def test_deep_features_of_many_windows_wait_where_the_clip_does(disk: bool, tmp_path) -> None:
+    """In one tensor for each branch, and they come back as they were."""
+    made = torch.randn(4, 2, 3, 5, 1)
+    windows = [[0, 1], [1, 2]]
+    storage = OnDisk(tmp_path) if disk else IN_MEMORY
+    features, near = DeepFeatures(STEPS, 2, frames=3, storage=storage), DeepFeatures(STEPS, 2)
+    for one in (features, near):
+        one.at(800, [0, 1], windows).keep(made)
+    for asked in (windows, [[2, 0]]):
+        assert torch.equal(*(one.at(600, [0, 1], asked).take() for one in (features, near)))
+    places = {kept.untyped_storage().data_ptr() for kept in features.kept.values()}
+    assert len(places) == 2 and made.data_ptr() not in places
+
+
+def test_deep_features_of_one_window_stay_where_they_are() -> None:
+    made, features = torch.randn(1, 2, 3, 5, 1), DeepFeatures(STEPS, 2, frames=2)
+    features.at(800, [0], [[0, 1]]).keep(made)
+    assert {kept.untyped_storage().data_ptr() for kept in features.kept.values()} == {made.data_ptr()}
 
 
 def test_every_step_whole_keeps_nothing() -> None:
