@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import fields, replace
 
 import pytest
@@ -33,11 +34,11 @@ SMALL = LayerSavings(feed_forward=2**9, group=2**11, scores=2**9)
 UNET = tiny_unet()
 
 
-def run(settings: SampleSettings) -> Tensor:
+def run(settings: SampleSettings, unet: nn.Module = UNET) -> Tensor:
     inputs = tiny_inputs(FRAMES)
     noise, told = inputs.pop("x"), Pictures(**inputs)
     branches = [Pictures(told.zero_y), told]
-    predict = branch_denoiser(UNET, branches, settings.together, settings.reuse)
+    predict = branch_denoiser(unet, branches, settings.together, settings.reuse)
     return sample_clip(predict, noise, settings)
 
 
@@ -77,6 +78,15 @@ def test_each_saving_of_the_layers_alone(saving: str) -> None:
     layers = replace(PLAIN_LAYERS, **{saving: getattr(SMALL, saving)})
     plain = run(replace(SETTINGS, reuse=NOTHING))
     torch.testing.assert_close(run(replace(SETTINGS, reuse=replace(NOTHING, layers=layers))), plain, **CLOSE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_in_half_precision_all_savings_stay_within_its_rounding(dtype: torch.dtype) -> None:
+    """As near to float32 as the published order of work, whose norms are in float32."""
+    truth, unet = run(replace(SETTINGS, reuse=NOTHING)), deepcopy(UNET).to(dtype)
+    plain, ours = (run(replace(SETTINGS, reuse=reuse), unet) - truth for reuse in (NOTHING, EVERYTHING))
+    assert 0 < ours.pow(2).mean() <= 1.5 * plain.pow(2).mean()
+    assert (ours - plain).abs().max() <= 2 * plain.abs().max()
 
 
 # -- how much work is left ---------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import fields, replace
 
 import pytest
@@ -54,9 +55,9 @@ def conditions(*, one_text: bool = True, spans: tuple[Span, Span] = (Span(), Spa
 
 
 @torch.no_grad()
-def run(told: Conditions, settings: SampleSettings) -> Tensor:
+def run(told: Conditions, settings: SampleSettings, unet: nn.Module = UNET) -> Tensor:
     predict = branch_denoiser(
-        UNET,
+        unet,
         told,
         settings.timesteps(),
         together=settings.together,
@@ -114,6 +115,18 @@ def test_everything_in_small_parts(together: bool) -> None:
     told, settings = conditions(one_text=False), replace(SETTINGS, together=together, batch=2)
     plain = run(told, replace(settings, reuse=NOTHING))
     torch.testing.assert_close(run(told, replace(settings, reuse=Reuse(layers=SMALL))), plain, **CLOSE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_in_half_precision_all_savings_stay_within_its_rounding(dtype: torch.dtype) -> None:
+    """As near to float32 as the published order of work, whose norms are in float32."""
+    told = conditions()
+    truth = run(told, replace(SETTINGS, reuse=NOTHING))
+    less = [replace(control, network=deepcopy(control.network).to(dtype)) for control in told.controls]
+    told, unet = replace(told, controls=tuple(less)), deepcopy(UNET).to(dtype)
+    plain, ours = (run(told, replace(SETTINGS, reuse=reuse), unet) - truth for reuse in (NOTHING, EVERYTHING))
+    assert 0 < ours.pow(2).mean() <= 1.5 * plain.pow(2).mean()
+    assert (ours - plain).abs().max() <= 2 * plain.abs().max()
 
 
 def test_a_control_of_part_of_the_run() -> None:
