@@ -25,12 +25,16 @@ def rgb(image: Tensor, what: str = "images") -> Tensor:
 
     A view where that is possible: a long clip is not held twice.
     """
+    _check(image, what)
+    colour = image.expand(-1, -1, -1, 3) if image.shape[-1] == 1 else image[..., :3]
+    return colour.float()
+
+
+def _check(image: Tensor, what: str) -> None:
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         raise ValueError(f"{what}: expected pictures [frames, height, width, 3]; got {list(image.shape)}.")
     if image.shape[0] == 0:
         raise ValueError(f"{what}: there are no frames. Connect at least one picture.")
-    colour = image.expand(-1, -1, -1, 3) if image.shape[-1] == 1 else image[..., :3]
-    return colour.float()
 
 
 def even(image: Tensor) -> Tensor:
@@ -41,14 +45,14 @@ def even(image: Tensor) -> Tensor:
     return F.pad(image.movedim(-1, 1), (0, right, 0, bottom), mode="replicate").movedim(1, -1)
 
 
-def to_uint8(image: Tensor) -> Iterator[np.ndarray]:
+def to_uint8(image: Tensor, what: str = "images") -> Iterator[np.ndarray]:
     """IMAGE -> RGB uint8 [H, W, 3], frame by frame, so that a long clip is never held twice.
 
     Clamped and rounded, so that what came from 8 bits comes back unchanged; the way back is
-    ``video_core.images.unit``.
+    ``video_core.images.unit``. Raises ValueError at once where there is no picture: ``next`` finds one.
     """
-    for frame in image:
-        yield (rgb(frame[None])[0].clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+    _check(image, what)
+    return ((rgb(frame[None])[0].clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy() for frame in image)
 
 
 def samples_of(latent: Mapping[str, Any]) -> Tensor:

@@ -177,9 +177,9 @@ class UniAnimateConditioning(io.ComfyNode):
     ) -> io.NodeOutput:
         size = (width, height)
         inputs = pipeline.Inputs(
-            next(images.to_uint8(reference)),
-            None if reference_pose is None else next(images.to_uint8(reference_pose)),
-            host.CountedPictures(list(images.to_uint8(poses))),
+            next(images.to_uint8(reference, "reference")),
+            None if reference_pose is None else next(images.to_uint8(reference_pose, "reference_pose")),
+            host.CountedPictures(list(images.to_uint8(poses, "poses"))),
         )
         pipeline.check_clip(unianimate.unet, inputs, size)
         vae, vision = encoders.vae_of(vae), encoders.vision_of(clip_vision)
@@ -268,7 +268,8 @@ class MakeUnifiedNoise(io.ComfyNode):
         noise = _noise(conditions, seed, settings)
         if first_frame is not None:
             height, width = conditions.encoded.picture.shape[3:]
-            noise = noise.continuing(pipeline.fitted(next(images.to_uint8(first_frame)), (width, height)))
+            picture = next(images.to_uint8(first_frame, "first_frame"))
+            noise = noise.continuing(pipeline.fitted(picture, (width, height)))
         return io.NodeOutput(noise)
 
 

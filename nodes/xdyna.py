@@ -276,7 +276,7 @@ class FaceMaps(io.ComfyNode):
         from ..video_core.images import unit
 
         pipeline.check_size((width, height))
-        clip = host.counted(images.to_uint8(frames), len(frames))
+        clip = host.counted(images.to_uint8(frames, "frames"), len(frames))
         driving = on_canvas(poses, (frames.shape[2], frames.shape[1]))
         if aligned is None or fidelity == "original":
             maps = maps_in_place(clip, driving, (width, height), fidelity)
@@ -343,7 +343,7 @@ class XDynaConditioning(io.ComfyNode):
         text, no = encoders.text_of(positive, "positive"), encoders.text_of(negative, "negative")
         networks = pipeline.Models(xdyna.unet, vae.network, vision.network, xdyna.resampler, no)
         placed = host.together(xdyna.managed, *vae.managed, *vision.managed)
-        encoded = pipeline.encode(networks, next(images.to_uint8(reference)), size, placed)
+        encoded = pipeline.encode(networks, next(images.to_uint8(reference, "reference")), size, placed)
         told = pipeline.Told(pipeline.branches(text, no, encoded.image, encoded.blank))
         return io.NodeOutput(Scene(told, encoded.posterior, size, vae))
 
@@ -388,7 +388,7 @@ class ApplyPoseControl(io.ComfyNode):
     ) -> io.NodeOutput:
         control = pipeline.pose_control(
             _of_kind(controlnet, "pose"),
-            list(images.to_uint8(poses)),
+            list(images.to_uint8(poses, "poses")),
             conditions.size,
             Span(strength, start_percent, end_percent),
             chosen(STRETCHES, stretch, "stretch"),
@@ -438,8 +438,8 @@ class ApplyFaceControl(io.ComfyNode):
     ) -> io.NodeOutput:
         control = pipeline.faces_control(
             _of_kind(controlnet, "face"),
-            list(images.to_uint8(local)),
-            list(images.to_uint8(whole)),
+            list(images.to_uint8(local, "local")),
+            list(images.to_uint8(whole, "whole")),
             conditions.size,
             Span(strength, start_percent, end_percent),
             chosen(STRETCHES, stretch, "stretch"),

@@ -26,6 +26,13 @@ def test_grey_is_repeated_and_alpha_dropped(images):
     assert grey.shape == (2, 3, 5, 3) and torch.equal(grey[..., 2], picture[..., 0])
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 4, 4, 2), (4, 4, 3)])
+def test_what_is_no_picture_is_a_sentence_before_the_first_is_asked_for(images, shape):
+    """An empty batch: ``next`` found nothing, and ComfyUI showed an error without any text."""
+    with pytest.raises(ValueError, match="^reference: (there are no frames|expected pictures)"):
+        images.to_uint8(torch.zeros(shape), "reference")
+
+
 def test_an_ordinary_clip_is_not_copied(images):
     clip = torch.rand(2, 4, 6, 3)
     assert images.even(images.rgb(clip)).data_ptr() == clip.data_ptr()
