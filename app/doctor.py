@@ -240,6 +240,9 @@ def _advice(
     """What to do, the most urgent first; each line holds one command or one action."""
     missing = [one["package"] for one in libraries if one["version"] is None and one["needed"]]
     advice = [f"Install what is missing: {INSTALL} {' '.join(missing)}"] if missing else []
+    if not folders:
+        # ``default_folders`` finds it there from then on.
+        advice.append("No models folder was found; name it with --models, or make one here: mkdir models")
     for file in (file for file in files if "problem" in file):
         again = _fetching(file["name"], folders, "--overwrite")
         advice.append(f"{file['found']} {file['problem']}; fetch it again: {again}")

@@ -135,7 +135,11 @@ def look_up(file: models.ModelFile) -> Remote:
         raise
     except Exception as error:
         # Each version of the hubs' libraries raises the errors of another HTTP library.
-        raise OSError(f"{file.page} could not be asked for {file.name}: {error}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise OSError(
+            f"{file.page} could not be asked for {file.name} ({reason}). Try again with a connection to it, or "
+            f"fetch the file from there with a browser and put it into the models folder's {file.folder}."
+        ) from error
 
 
 def _huggingface(repository: str, name: str) -> Remote:

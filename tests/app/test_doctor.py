@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from xdyna_unianimate.app import doctor, hashes, models
 from xdyna_unianimate.app.cli import build_parser, main
+from xdyna_unianimate.app.networks import default_folders
 from xdyna_unianimate.pose_align.detector import Backend
 
 CONTENT = b"published weights"
@@ -148,6 +149,18 @@ def test_every_command_of_the_advice_is_one_that_works(home, published, monkeypa
         assert main([*words[2:], "--dry-run"]) == 0, "in the order of the advice: the broken file first"
         broken.unlink(missing_ok=True)
     assert set(asked) == {"dwpose", "unianimate", "xdyna", published.name}
+
+
+def test_where_there_is_no_models_folder_the_advice_begins_with_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("xdyna_unianimate.pose_align.detector.available_backends", lambda _: [])
+    found = doctor.examine(default_folders())
+    said = "\n".join(found["advice"])
+    assert said.index("mkdir models") < said.index(" download ")
+    fetching = [words[2:] for words in commands(found) if words[1] != "-m"]
+    assert len(fetching) == 3 and {main([*words, "--dry-run"]) for words in fetching} == {1}, "nowhere to put them"
+    Path("models").mkdir()
+    assert {main([*words, "--dry-run"]) for words in fetching} == {0}
 
 
 def test_research_only_files_are_never_advised_without_their_terms(home):

@@ -315,7 +315,8 @@ def test_errors_of_whatever_http_library_become_a_sentence(huggingface, monkeypa
         raise Strange("no route")
 
     monkeypatch.setattr(huggingface.api, "model_info", fail)
-    with pytest.raises(OSError, match="could not be asked for yolox_l.onnx: no route"):
+    said = r"could not be asked for yolox_l.onnx \(no route\)\. Try again with .*browser and put it into .*dwpose\."
+    with pytest.raises(OSError, match=said):
         download.look_up(models.described("yolox_l.onnx"))
 
 
