@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from . import comfy_host
 from .executor import Executor, Prompt
 from .hidden import hidden
+from .prompts import unianimate_told
 
 DEMO = "demo (embedded)"
 SIZE = {"width": 64, "height": 64}
@@ -136,14 +137,7 @@ def everything() -> Prompt:
         "vision": node("LoadClipVision", clip_vision=DEMO, precision="fp32"),
         "fast": node("FastMode", solver="ddim", guided_from=0.0, guided_until=1.0, reuse_every=1, compile=False),
         "unianimate": node("LoadUniAnimate", unet=DEMO, precision="fp32"),
-        "u_told": node(
-            "UniAnimateConditioning", unianimate=["unianimate", 0], clip=["clip", 0], clip_vision=["vision", 0],
-            vae=["vae", 0], reference=["demo", 0], poses=["demo", 1], **SIZE,
-        ),
-        "u_noise": node(
-            "UnifiedNoise", conditions=["u_told", 0], seed=1, noise_prior=-1, offset_noise=0.1, flow="short",
-            order="per frame",
-        ),
+        **unianimate_told("unianimate", "u_told", "u_noise", SIZE),
         "u_clip": node(
             "UniAnimateSampler", unianimate=["unianimate", 0], conditions=["u_told", 0], noise=["u_noise", 0],
             mode="continuation", together=False, fast=["fast", 0], **sampling,

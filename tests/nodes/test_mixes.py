@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from ..fakes.executor import Executor, NodeError
+from ..fakes.prompts import unianimate_told
 
 DEMO = "demo (embedded)"
 SDPOSE = Path(__file__).parent / "golden" / "sdpose.json"
@@ -261,14 +262,7 @@ def small_clip() -> dict:
         "clip": node("XDUA_LoadClip", clip=DEMO, precision="fp32"),
         "vision": node("XDUA_LoadClipVision", clip_vision=DEMO, precision="fp32"),
         "unet": node("XDUA_LoadUniAnimate", unet=DEMO, precision="fp32"),
-        "told": node(
-            "XDUA_UniAnimateConditioning", unianimate=["unet", 0], clip=["clip", 0], clip_vision=["vision", 0],
-            vae=["vae", 0], reference=["demo", 0], poses=["demo", 1], **size,
-        ),
-        "noise": node(
-            "XDUA_UnifiedNoise", conditions=["told", 0], seed=1, noise_prior=-1, offset_noise=0.1, flow="short",
-            order="per frame",
-        ),
+        **unianimate_told("unet", "told", "noise", size),
         "latent": node(
             "XDUA_UniAnimateSampler", unianimate=["unet", 0], conditions=["told", 0], noise=["noise", 0], steps=4,
             guidance=1.0, mode="short", window=32, overlap=8, fuse="uniform", strength=1.0, batch=1, together=False,
