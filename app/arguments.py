@@ -212,7 +212,8 @@ XDYNA: Group = (
 FILES: Group = (
     "model files (found in models folders by their published names unless given)",
     (
-        option("--weights", choices=("files", "demo"), default="files", help="demo: the embedded stand-ins"),
+        option("--weights", choices=("files", "demo"), default="files",
+               help="demo: the embedded stand-ins, which --guidance 1.5 suits"),
         option("--unet", type=Path, metavar="FILE"),
         option("--vae", type=Path, metavar="FILE"),
         option("--clip", type=Path, metavar="FILE"),
