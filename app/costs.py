@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from .heap import Trace
 
 META = torch.device("meta")
 
@@ -26,10 +29,18 @@ SPREAD = 0.02
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call: tflop, 10^12 operations (a multiply-add is two). bytes: held at once beside the weights."""
+    """Of one call: tflop, 10^12 operations (a multiply-add is two). bytes: held at once beside the weights. trace:
+    the tensors that make them up, as they come and go.
+    """
 
     tflop: float
     bytes: int
+    trace: Trace = field(default=(), repr=False)
+
+    def of_size(self, factor: float) -> Cost:
+        """Of a call of the same kind that takes so many times the memory; its operations are not known."""
+        scaled = tuple((number, ceil(factor * size)) for number, size in self.trace)
+        return Cost(0.0, int(factor * self.bytes), scaled)
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,15 @@ class Seconds:
 
 def counted(call: Callable[[], Any], *networks: nn.Module) -> Cost:
     """What a call on the meta device costs, with an attention that keeps no scores."""
-    with _Attention() as attention, FlopCounterMode(display=False) as flops, _Bytes(*networks) as held:
+    # In a graph, ComfyUI has entered this mode already; the same tensors are to be followed everywhere.
+    with (
+        torch.inference_mode(),
+        _Attention() as attention,
+        FlopCounterMode(display=False) as flops,
+        _Bytes(*networks) as held,
+    ):
         call()
-    return Cost((flops.get_total_flops() + attention.flops) / 1e12, held.peak)
+    return Cost((flops.get_total_flops() + attention.flops) / 1e12, held.peak, tuple(held.trace))
 
 
 class _Attention(TorchFunctionMode):
@@ -74,11 +91,12 @@ class _Attention(TorchFunctionMode):
 
 
 class _Bytes(TorchDispatchMode):
-    """Bytes of the tensors made inside the block that are alive, and the most there were."""
+    """Bytes of the tensors made inside the block that are alive, the most there were, and how they came and went."""
 
     def __init__(self, *networks: nn.Module) -> None:
         super().__init__()
         self.live = self.peak = 0
+        self.trace: list[tuple[int, int]] = []
         self._kept = [t.untyped_storage() for net in networks for t in net.state_dict().values()]
         self._known = weakref.WeakSet(self._kept)
 
@@ -90,14 +108,18 @@ class _Bytes(TorchDispatchMode):
         return made
 
     def _add(self, storage: torch.UntypedStorage) -> None:
-        size = storage.nbytes()
         self._known.add(storage)
+        size, number = storage.nbytes(), len(self.trace)
+        if not size:
+            return
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._free, size)
+        self.trace.append((number, size))
+        weakref.finalize(storage, self._free, number, size)
 
-    def _free(self, size: int) -> None:
+    def _free(self, number: int, size: int) -> None:
         self.live -= size
+        self.trace.append((number, 0))
 
 
 def weight_bytes(*networks: nn.Module) -> int:

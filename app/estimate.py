@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from .costs import META, Cost, Seconds, counted, rate, timed, weight_bytes
+from .heap import heap_bytes
 from .remedies import FLAGS, advice
-from .stages import Asked, Stage, stages_of
+from .stages import Asked, Stage, Stages, stages_of
 
 if TYPE_CHECKING:
     from .animate import Source
@@ -28,11 +29,11 @@ Costs = Sequence[tuple[Stage, Cost]]
 BASE_BYTES = 535e6
 """Resident memory of Python with torch, diffusers, OpenCV and PyAV, before a network is loaded."""
 
-CLIP_COPIES = 6
-"""Tensors of the clip's latents in memory: draws, noise, state, sums of both branches, what is written."""
-
 FRAME_BYTES = 10_000
 """Of every frame's poses: as found, aligned, drawn."""
+
+POSE_BYTES = 2 * 134 * (2 * 8 + 4 + 1)
+"""Of these, on disk where the clip is there: two poses of points, scores and origins."""
 
 FLOAT = 4
 
@@ -119,11 +120,12 @@ def counted_stages(asked: Asked, like: Costs = ()) -> Costs:
     like: of a similar run; then the core's formulas say how much more or less memory the network that denoises
     takes, which is sooner than counting.
     """
-    known = next((cost.bytes / stage.working for stage, cost in like if stage.working), 0.0)
+    known = next(((stage.working, cost) for stage, cost in like if stage.working), None)
 
     def cost(stage: Stage) -> Cost:
         if known and stage.working:
-            return Cost(0.0, int(known * stage.working))
+            working, alike = known
+            return alike.of_size(stage.working / working)
         return counted(stage.call, *stage.networks)
 
     return [(stage, cost(stage)) for stage in stages_of(asked).stages(META)]
@@ -134,14 +136,15 @@ def memory(asked: Asked, costs: Costs) -> Estimate:
     own, settings = stages_of(asked), asked.settings
     width, height = settings.size
     clip = FLOAT * 4 * asked.frames * (width // 8) * (height // 8)
-    kept = CLIP_COPIES * clip + asked.frames * (FRAME_BYTES + own.frame_bytes())
-    at_once, weights = _largest(costs), max(weight_bytes(*stage.networks) for stage, _ in costs)
+    copies, share = own.copies() * clip, own.in_memory()
+    stored = copies + own.feature_bytes() + max(stage.waiting for stage, _ in costs)
+    kept = share * (stored + asked.frames * FRAME_BYTES) + own.map_bytes()
+    weights = max(weight_bytes(*stage.networks) for stage, _ in costs)
     alone = asked.device.type == "cpu"
-    working = max(cost.bytes for _, cost in costs) if alone else 0
     return Estimate(
-        device=0 if alone else int(max(at_once, own.tower_bytes()) + CLIP_COPIES * clip),
-        ram=int(BASE_BYTES + weights + own.encoder_bytes() + working + kept),
-        disk=int(own.state_bytes(clip)),
+        device=0 if alone else int(max(_largest(costs), own.tower_bytes()) + share * copies),
+        ram=int(BASE_BYTES + weights + own.encoder_bytes() + (_resident(costs) if alone else 0) + kept),
+        disk=int(_on_disk(own, clip, stored)),
         tflop=sum(cost.tflop * stage.times for stage, cost in costs),
         together=settings.sampling.together is True,
     )
@@ -151,7 +154,8 @@ def duration(asked: Asked, costs: Costs, free: int | None = None) -> Seconds:
     """Time of a run. Where a call is long, or too large to be tried, it is taken by its operations."""
     own, per_tflop = stages_of(asked), rate(asked.device, asked.dtype)
     whole = FIXED + own.drawing()
-    longest = max(cost.tflop for _, cost in costs) * per_tflop.wall
+    # Of a busy machine the clock shows more than the work, of several threads the processor does.
+    longest = max(cost.tflop for _, cost in costs) * min(per_tflop.wall, per_tflop.processor)
     if longest > MEASURED_AT_MOST or (free is not None and _largest(costs) > MEMORY_SHARE * free):
         whole += per_tflop * sum(cost.tflop * stage.times for stage, cost in costs)
     else:
@@ -164,9 +168,23 @@ def duration(asked: Asked, costs: Costs, free: int | None = None) -> Seconds:
     return whole + Seconds(rest, rest)
 
 
+def _on_disk(own: Stages, clip: int, stored: float) -> float:
+    """Bytes there at most: a state while it takes the place of another; or, where what has the length of the clip lies
+    there too, all of that and a state, since little of it is needed while a state is written.
+    """
+    if own.in_memory() == 1:
+        return own.state_bytes(clip, 2)
+    return own.state_bytes(clip, 1) + stored + own.asked.frames * POSE_BYTES
+
+
 def _largest(costs: Costs) -> int:
     """Bytes of the stage that needs most, each having the device to itself."""
-    return max(weight_bytes(*stage.networks) + cost.bytes for stage, cost in costs)
+    return max(weight_bytes(*stage.networks) + cost.bytes + stage.beside for stage, cost in costs)
+
+
+def _resident(costs: Costs) -> int:
+    """Bytes of the process beside the weights, where all stages run in RAM."""
+    return heap_bytes(cost.trace for _, cost in costs) + max(stage.beside for stage, _ in costs)
 
 
 def _decided(asked: Asked, free: int | None) -> Asked:

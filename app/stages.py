@@ -37,6 +37,9 @@ ENCODER_BYTES = 4
 DECODED_AT_ONCE = 2
 """Frames in one pass of the autoencoder (``Vae.decode``)."""
 
+CLIP_COPIES, RUN_COPIES = 2, 4
+"""Tensors of latents at a time: of the clip, and of what is sampled in one run."""
+
 STATE_TENSORS = {"ddim": 1, "dpmpp_2m": 2, "unipc": 4}
 """Tensors of the clip's latents in the state of a resumable run: the latents, and what the solver remembers."""
 
@@ -68,13 +71,16 @@ class Asked:
 class Stage:
     """A call that a run makes ``times`` times. networks: whose weights it needs.
 
-    working: memory beside the weights by the core's own formula; 0 where there is none.
+    working: memory beside the weights by the core's own formula; 0 where there is none. beside: bytes that are held
+    where the networks run, from one call to the next. waiting: bytes of the clip that wait where its latents do.
     """
 
     networks: tuple[nn.Module, ...]
     call: Callable[[], Any] = field(repr=False)
     times: float
     working: int = 0
+    beside: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,31 @@ class Stages:
         """Weights of the largest of them, which has the device to itself."""
         return self.encoder_bytes() if self.asked.demo else ENCODER_BYTES * RELEASE_TOWER
 
+    def in_memory(self) -> float:
+        """The share of what has the length of the clip that is in memory at a time; if below 1 it lies on disk."""
+        from ..video_core.storage import LONG_CLIP, STRETCH
+
+        frames = self.asked.frames
+        return 1.0 if frames <= LONG_CLIP else STRETCH / frames
+
+    def in_one_piece(self) -> bool:
+        """Whether what is sampled in one run is one window."""
+        return self.at_once() == self.asked.frames
+
+    def of_run(self) -> int:
+        """Frames that are sampled in one run."""
+        return self.at_once() if self.in_one_piece() else self.asked.frames
+
+    def copies(self) -> float:
+        """Tensors of the clip's latents at a time: draws and noise, and of what is sampled in one run its state, the
+        sums of both branches, and what guidance makes of them.
+        """
+        return CLIP_COPIES + RUN_COPIES * self.of_run() / self.asked.frames
+
+    def branches(self) -> int:
+        """Of guidance, in any step."""
+        return 2 if self.branch_steps()[0] else 1
+
     def branch_steps(self) -> tuple[int, int]:
         """Steps with both branches of guidance, and steps with one."""
         how = self.asked.settings.sampling
@@ -158,6 +189,13 @@ class Stages:
             Stage((vae,), partial(vae.restore, latents), self.asked.frames / at_once),
         ]
 
+    def with_memory(self, stage: Stage, working: int, held: int = 0) -> Stage:
+        """A stage of denoising. held: beside it; deep features, which are of one branch so far, belong there too where
+        the clip is one window, else they wait.
+        """
+        one, deep = self.in_one_piece(), self.branches() * stage.waiting
+        return replace(stage, working=working, beside=held + one * deep, waiting=(not one) * deep)
+
     def drawing(self) -> Seconds:
         """Time of drawing all skeletons."""
         from ..demo import inputs
@@ -177,6 +215,10 @@ class UniAnimateStages(Stages):
             return max(map(len, how.parts(self.asked.frames)))
         return len(how.windows(self.asked.frames)[0])
 
+    def in_one_piece(self) -> bool:
+        """See ``Stages``; segments are."""
+        return self.asked.settings.sampling.mode != "windows" or super().in_one_piece()
+
     def windows(self) -> float:
         """Windows of a step of the whole clip."""
         how, frames = self.asked.settings.sampling, self.asked.frames
@@ -184,20 +226,24 @@ class UniAnimateStages(Stages):
             return sum(map(len, how.parts(frames))) / self.at_once()
         return len(how.windows(frames))
 
-    def frame_bytes(self) -> int:
-        """Of each frame, in RAM: the features of its pose."""
+    def feature_bytes(self) -> int:
+        """Of the features of all poses, which lie where the clip's latents do."""
         from ..unianimate_core.config import UniAnimateConfig
 
         height, width = self.latent
         channels = self.config(UniAnimateConfig(), "UNIANIMATE").concat_dim
-        return channels * height * width * self.asked.dtype.itemsize
+        return self.asked.frames * channels * height * width * self.asked.dtype.itemsize
 
-    def state_bytes(self, clip: int) -> float:
-        """On disk at most: a state while it takes the place of another, beside the parts that are finished."""
+    def map_bytes(self) -> int:
+        """No maps of faces are shown to it."""
+        return 0
+
+    def state_bytes(self, clip: int, states: int) -> float:
+        """On disk at most: so many states, or one while a part is finished, beside the parts that are."""
         how, frame = self.asked.settings.sampling, clip / self.asked.frames
         *earlier, longest = sorted(map(len, how.parts(self.asked.frames)))
         state = STATE_TENSORS[how.fast.solver] * longest * frame
-        return sum(earlier) * frame + max(2 * state, state + longest * frame)
+        return sum(earlier) * frame + max(states * state, state + longest * frame)
 
     def drawn(self, how: Preparation) -> tuple[Style, Size | None, int]:
         """Style, canvas, and how often a frame is drawn."""
@@ -241,8 +287,8 @@ class UniAnimateStages(Stages):
 
         windows, calls = [list(range(frames))] * batch, self.windows() / batch
         size = height, width, self.asked.frames
-        own = list(_steps(call, (unet,), self.calls_per_step(), how.fast.reuse_every, windows, calls))
-        return [replace(stage, working=working_bytes(unet, *size, how)) for stage in own]
+        own = _steps(call, (unet,), self.calls_per_step(), how.fast.reuse_every, windows, calls, self.of_run())
+        return [self.with_memory(stage, working_bytes(unet, *size, how)) for stage in own]
 
 
 class XDynaStages(Stages):
@@ -250,21 +296,38 @@ class XDynaStages(Stages):
         """Frames that go through the network at once."""
         return min(self.asked.frames, self.asked.settings.sampling.window)
 
-    def frame_bytes(self) -> int:
-        """Of each frame, in RAM: both maps of its face, and what is kept of embedded control images."""
+    def feature_bytes(self) -> int:
+        """Nothing else has the length of the clip."""
+        return 0
+
+    def map_bytes(self) -> int:
+        """Of both maps of all faces, in RAM."""
         from ..video_core.reels import HELD
+
+        height, width = self.latent
+        return min(6 * 64 * height * width * self.asked.frames, 2 * HELD) if self.asked.system.face else 0
+
+    def hint_bytes(self) -> int:
+        """Of the control images whose embeddings are kept."""
         from ..xdyna_core.config import ControlNetConfig
-        from ..xdyna_core.reuse import HINT_BYTES
+        from ..xdyna_core.reuse import HINT_BYTES, HINT_FRAMES
 
         height, width = self.latent
         channels = self.config(ControlNetConfig(), "XDYNA_POSE").block_out_channels[0]
-        hints = min(HINT_BYTES / self.asked.frames, channels * height * width * self.asked.dtype.itemsize)
-        maps = min(6 * 64 * height * width, 2 * HELD / self.asked.frames) if self.asked.system.face else 0
-        return int(hints * len(self.kinds) + maps)
+        each = channels * height * width * self.asked.dtype.itemsize
+        return len(self.kinds) * min(HINT_BYTES // each, HINT_FRAMES, self.asked.frames) * each
 
-    def state_bytes(self, clip: int) -> float:
-        """On disk at most: a state while it takes the place of another."""
-        return 2 * STATE_TENSORS[self.asked.settings.sampling.fast.solver] * clip
+    def shared_bytes(self, added: Residuals) -> int:
+        """Of what ControlNets added to a call's frames and windows to come ask for again: overlaps at both ends."""
+        how, frames = self.asked.settings.sampling, self.at_once() * self.batch
+        if len(how.windows(self.asked.frames, 0)) == 1:
+            return 0
+        each = sum(tensor.nbytes for tensor in (*added.down, added.mid)) // frames
+        return min(2 * how.overlap, frames) * each
+
+    def state_bytes(self, clip: int, states: int) -> float:
+        """Of so many states on disk."""
+        return states * STATE_TENSORS[self.asked.settings.sampling.fast.solver] * clip
 
     def drawn(self, how: Preparation) -> tuple[Style, Size | None, int]:
         """Style, canvas, and how often a frame is drawn: for the clip's range, and for its window."""
@@ -333,8 +396,9 @@ class XDynaStages(Stages):
         windows = [list(range(frames))] * batch
         calls = len(how.windows(self.asked.frames, 0)) / batch
         size = height, width, self.asked.frames
-        own = list(_steps(call, networks, self.calls_per_step(), how.fast.reuse_every, windows, calls))
-        return [replace(stage, working=working_bytes(unet, *size, how)) for stage in own]
+        own = _steps(call, networks, self.calls_per_step(), how.fast.reuse_every, windows, calls, self.of_run())
+        held = self.hint_bytes() + self.shared_bytes(added)
+        return [self.with_memory(stage, working_bytes(unet, *size, how), held) for stage in own]
 
 
 def _steps(
@@ -344,8 +408,11 @@ def _steps(
     every: int,
     windows: Windows,
     calls: float,
+    frames: int,
 ) -> Iterator[Stage]:
-    """Whole steps, and those that take deep features from them. steps: with so many branches in a call."""
+    """Whole steps, and those that take deep features from them, with the bytes of a branch's features of the clip.
+    steps: with so many branches in a call.
+    """
     for branches, count in steps.items():
         whole = ceil(count / every)
         if whole:
@@ -353,7 +420,9 @@ def _steps(
         if count > whole:
             deep, known = DeepFeatures([1, 0], 2), range(branches)
             call(branches, deep.at(1, known, windows))
-            yield Stage(networks, partial(call, branches, deep.at(0, known, windows)), (count - whole) * calls)
+            again = partial(call, branches, deep.at(0, known, windows))
+            waiting = deep.kept[0, 0].nbytes * (1 + frames)
+            yield Stage(networks, again, (count - whole) * calls, waiting=waiting)
 
 
 OF_SYSTEM = {"unianimate": UniAnimateStages, "xdyna": XDynaStages}

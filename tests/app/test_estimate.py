@@ -60,14 +60,53 @@ def test_unianimates_memory_is_what_was_counted_for_the_release(unianimate: modu
 
 @pytest.mark.parametrize("system", [UniAnimate(mode="windows"), UniAnimate(mode="continuation"), XDyna()], ids=str)
 def test_memory_does_not_grow_with_the_clip_but_for_what_is_kept_of_frames(system) -> None:
-    short, long = of(system, 50), of(system, 500)
+    short, long = of(system, 150), of(system, 500)
     latents = 4 * 4 * 8 * 12
-    kept = module.CLIP_COPIES * latents + module.FRAME_BYTES + stages.stages_of(asked(system, 500)).frame_bytes()
-    assert long.ram - short.ram == pytest.approx(450 * kept, rel=0.01)
+    features = stages.stages_of(asked(system, 500)).feature_bytes() / 500
+    copies = 2 if "continuation" in str(system) else 6
+    kept = copies * latents + features + module.FRAME_BYTES
+    assert long.ram - short.ram == pytest.approx(350 * kept, rel=0.01)
     # Windows of 4: of every 3 new frames one is stored twice, as it is the first of the next segment.
     states = 4 / 3 if "continuation" in str(system) else 2
-    assert long.disk - short.disk == pytest.approx(450 * latents * states, rel=0.02)
-    assert 7 < long.tflop / short.tflop < 13
+    assert long.disk - short.disk == pytest.approx(350 * latents * states, rel=0.02)
+    assert 2.5 < long.tflop / short.tflop < 4
+
+
+@pytest.mark.parametrize("system", [UniAnimate(mode="windows"), XDyna()], ids=lambda system: system.system)
+def test_tensors_of_long_clips_lie_on_disk(system) -> None:
+    """From 513 frames on only a stretch of them is in memory."""
+    short, long = of(system, 512), of(system, 1024)
+    clip = 4 * 4 * 8 * 12 * 512
+    assert long.ram < short.ram
+    assert long.disk - short.disk >= 2 * 6 * clip + 1024 * module.POSE_BYTES
+
+
+def test_only_some_embedded_control_images_are_held() -> None:
+    """HINT_FRAMES at small sizes, HINT_BYTES at large ones."""
+    small = [stages.stages_of(asked(XDyna(), frames)).hint_bytes() for frames in (10, 100, 128, 500)]
+    assert small[1] == 10 * small[0] and small[2] == small[3] == 12.8 * small[0]
+    large = stages.stages_of(published(XDyna(), 100, size=(512, 896))).hint_bytes()
+    assert 0.9 * 2**27 < large <= 2**27
+    assert stages.stages_of(asked(XDyna(face=True), 10)).hint_bytes() == 2 * small[0]
+
+
+@pytest.mark.parametrize("frames", [4, 10], ids=["one window", "more"])
+@pytest.mark.parametrize("system", [UniAnimate(mode="windows"), XDyna()], ids=lambda system: system.system)
+def test_deep_features_are_held_for_the_clip(system, frames: int) -> None:
+    """Of both branches, whether they run together or not; the counted call does not make them. Of a window they stay
+    where it is computed, of more they wait where the clip does.
+    """
+
+    def most(**changes) -> tuple[int, int]:
+        found = stages.stages_of(asked(system, frames, replace(SMALL, steps=4, **changes))).stages(costs.META)
+        return max(stage.beside for stage in found), max(stage.waiting for stage in found)
+
+    beside, waiting = most()
+    assert waiting == 0
+    for together in (True, False):
+        held, kept = most(reuse_every=2, together=together)
+        assert (held > beside, kept > 0) == (frames == 4, frames == 10)
+        assert kept % (1 + frames) == 0
 
 
 def test_less_is_predicted_for_less() -> None:
