@@ -2,7 +2,8 @@
 
     python tests/benchmarks/estimate.py [--only unianimate] [--turns 2] [--json]
 
-RAM is the peak of the process; disk the most that its resumable state took, seen before every file that is deleted;
+RAM is the peak of the process; disk the most that its resumable state and the tensors of a long clip took, seen
+before every file that is deleted and after every tensor that is made;
 time the processor's of all threads of the process after its imports, which other jobs on the machine disturb least.
 Prediction and run take turns; the mean of the turns is shown.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from statistics import mean
 from typing import Any
+from weakref import WeakSet
 
 SETTINGS: dict[str, tuple[tuple[str, int, int, tuple[str, ...]], ...]] = {
     # (size, frames, steps, further options)
@@ -33,6 +36,7 @@ SETTINGS: dict[str, tuple[tuple[str, int, int, tuple[str, ...]], ...]] = {
         ("128x192", 24, 4, ("--reuse-every", "2", "--together", "on")),
         ("192x256", 32, 2, ()),
         ("192x320", 12, 4, ()),
+        ("64x64", 600, 2, ()),
     ),
     "xdyna": (
         ("64x96", 8, 12, ()),
@@ -44,6 +48,7 @@ SETTINGS: dict[str, tuple[tuple[str, int, int, tuple[str, ...]], ...]] = {
         ("128x192", 24, 4, ("--reuse-every", "2", "--context-batch", "2")),
         ("192x256", 32, 2, ()),
         ("192x288", 12, 4, ()),
+        ("64x64", 600, 2, ()),
     ),
 }
 CHILD = "--child"
@@ -67,17 +72,28 @@ def child(words: list[str]) -> None:
 
     from xdyna_unianimate.app import state
     from xdyna_unianimate.app.cli import main
+    from xdyna_unianimate.video_core.storage import OnDisk
 
     for name in IMPORTED:
         import_module(name)
-    cache, most, sweep = Path(os.environ["XDUA_CACHE"]), 0, state.Run._sweep
+    cache, most, sweep, zeros = Path(os.environ["XDUA_CACHE"]), 0, state.Run._sweep, OnDisk.zeros
+    mapped: WeakSet[mmap.mmap] = WeakSet()
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, held(cache) + sum(map(len, mapped)))
 
     def sweeping(run: state.Run) -> None:
-        nonlocal most
-        most = max(most, held(cache))
+        look()
         sweep(run)
 
-    state.Run._sweep = sweeping
+    def making(disk: OnDisk, *shape: Any) -> Any:
+        made = zeros(disk, *shape)
+        mapped.update(disk._maps)
+        look()
+        return made
+
+    state.Run._sweep, OnDisk.zeros = sweeping, making
     imports, began = time.process_time(), time.monotonic()
     code = main(words)
     taken = {"code": code, "wall": time.monotonic() - began, "processor": time.process_time() - imports}

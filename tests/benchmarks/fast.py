@@ -1,8 +1,8 @@
 """What fast mode saves and what it costs: every option and two combinations against the exact 50-step result.
 
-``python tests/benchmarks/fast.py [--frames 8] [--compile] [--json]``: a held-out drawn figure, the embedded weights,
-both systems. Seconds are processor time of one thread on a CPU, wall time on a GPU; PSNR and SSIM are of the frames
-against those of the exact result, as published (DDIM, 50 steps).
+``python tests/benchmarks/fast.py [--frames 8] [--compile] [--only WORDS] [--json]``: a held-out drawn figure, the
+embedded weights, both systems. Seconds are processor time of one thread on a CPU, wall time on a GPU; PSNR and SSIM
+are of the frames against those of the exact result, as published (DDIM, 50 steps).
 """
 
 from __future__ import annotations
@@ -109,10 +109,13 @@ def main() -> None:
     parser.add_argument(
         "--compile", action="store_true", help="with torch.compile too, which takes minutes to begin"
     )
+    parser.add_argument("--only", default="", help="options with these words in their name; exact is always made")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    found = rows(args.frames, {**OPTIONS, **(COMPILED if args.compile else {})}, choose_device(args.device))
+    options = {**OPTIONS, **(COMPILED if args.compile else {})}
+    options = {name: changes for name, changes in options.items() if args.only in name}
+    found = rows(args.frames, options, choose_device(args.device))
     if args.json:
         print(json.dumps([asdict(row) for row in found], indent=1))
         return

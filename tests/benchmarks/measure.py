@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from counted import Counted
 from torch.utils.flop_counter import FlopCounterMode
+from xdyna_unianimate.app.costs import Seconds, weight_bytes
 
 PEAKS = {"H100": 790.0, "H200": 790.0}
 """Dense half-precision TFLOP/s of devices, as the cost documents count their floors."""
@@ -20,22 +21,28 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds(call: Callable[[], Any], device: torch.device) -> float:
-    """Of one call, everything it started on the device included.
-
-    On a CPU those that this process had a core, all threads together: with one thread and nothing else to do,
-    what a clock shows; other work on the machine does not change them.
-    """
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
+def seconds(call: Callable[[], Any], device: torch.device) -> Seconds:
+    """Of one call, everything it started on the device included: by the clock, and of the processor."""
     synchronize(device)
-    start = clock()
+    start = Seconds.now()
     call()
     synchronize(device)
-    return clock() - start
+    return Seconds.now() - start
 
 
-def in_turns(plain: Callable[[], Any], ours: Callable[[], Any], device: torch.device, rounds: int) -> list[tuple]:
-    """(seconds of plain, seconds of ours) of each round, one after the other, so that both meet the same machine."""
+def work(taken: Seconds, device: torch.device) -> float:
+    """Seconds that other work on the machine does not change.
+
+    On a CPU those that this process had a core, all threads together: with one thread and nothing else to do,
+    what a clock shows.
+    """
+    return taken.processor if device.type == "cpu" else taken.wall
+
+
+def in_turns(
+    plain: Callable[[], Any], ours: Callable[[], Any], device: torch.device, rounds: int
+) -> list[tuple[Seconds, Seconds]]:
+    """(plain, ours) of each round, one after the other, so that both meet the same machine."""
     return [(seconds(plain, device), seconds(ours, device)) for _ in range(rounds)]
 
 
@@ -56,7 +63,7 @@ def peak_rate(device: torch.device, side: int = 1024) -> float | None:
         name = torch.cuda.get_device_name(device)
         return next((rate for key, rate in PEAKS.items() if key in name), None)
     a = torch.randn(side, side)
-    best = min(seconds(lambda: a @ a, device) for _ in range(10))
+    best = min(work(seconds(lambda: a @ a, device), device) for _ in range(10))
     return 2 * side**3 / best / 1e12
 
 
@@ -72,12 +79,18 @@ def scoreless_attention() -> Any:
 
 
 @contextmanager
-def peak_of(device: torch.device) -> Any:
-    """A dict whose ``GB`` is, after the block, the most that was allocated on a GPU inside it."""
+def peak_of(device: torch.device, *networks: torch.nn.Module) -> Any:
+    """A dict whose ``GB`` is, after the block, the most that was allocated inside it, with the networks' weights.
+
+    On a GPU as its allocator says; on a CPU the tensors that were alive at once, followed one by one.
+    """
     found: dict[str, float] = {}
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    yield found
-    if device.type == "cuda":
+        yield found
         found["GB"] = torch.cuda.max_memory_allocated(device) / 1e9
+        return
+    with Counted(*networks) as counted:
+        yield found
+    found["GB"] = (weight_bytes(*networks) + counted.peak) / 1e9

@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import counts
-from measure import in_turns, middle, peak_of, peak_rate, tflop
+from measure import in_turns, middle, peak_of, peak_rate, tflop, work
 from systems import SIZES, STAGES, SYSTEMS, Job, Size
 
 
@@ -32,18 +32,23 @@ def measured(job: Job, rounds: int, rate: float | None) -> dict[str, Any]:
         for path in paths:
             job.stage("conditions", path)()
         turns = in_turns(job.stage(name, "plain"), job.stage(name, "ours"), job.device, rounds)
-        plain, ours = (middle([turn[i] for turn in turns]) for i in (0, 1))
-        ratio = middle([a / b for a, b in turns])
-        results[name] = {"plain, s": plain, "ours, s": ours, "plain / ours": ratio}
+        worked = [tuple(work(taken, job.device) for taken in turn) for turn in turns]
+        plain, ours = (middle([turn[i] for turn in worked]) for i in (0, 1))
+        results[name] = {
+            "plain, s": plain,
+            "ours, s": ours,
+            "plain / ours": middle([a / b for a, b in worked]),
+            "plain / ours, by the clock": middle([a.wall / b.wall for a, b in turns]),
+        }
     whole = results["whole"]
     whole["operations, plain / ours"] = operations["plain"] / operations["ours"]
     whole["ours, TFLOP"] = operations["ours"]
     whole["ours, TFLOP/s"] = operations["ours"] / whole["ours, s"]
     whole["share of the floor"] = None if rate is None else whole["ours, TFLOP/s"] / rate
     for path in paths:
-        with peak_of(job.device) as peak:
+        with peak_of(job.device, *job.networks) as peak:
             job.stage("whole", path)()
-        whole[f"peak allocated, {path}, GB"] = peak.get("GB")
+        whole[f"peak allocated, {path}, GB"] = peak["GB"]
     return results
 
 

@@ -71,7 +71,7 @@ class Job:
 
     size: Size
     device: torch.device
-    denoising: tuple[nn.Module, ...]
+    networks: tuple[nn.Module, ...]
     encode: Callable[[Path], Any]
     conditions: Callable[[Path], Any]
     denoise: Callable[[Path, int], Any]
@@ -172,7 +172,7 @@ def unianimate(size: Size, tiny: bool, device: torch.device) -> Job:
     return Job(
         size,
         device,
-        (net,),
+        (net, encoders.vae, encoders.clip),
         lambda path: encoders.encode(path, torch.rand(1, size.height, size.width, 3), device),
         conditions,
         denoise,
@@ -210,7 +210,7 @@ def xdyna(size: Size, tiny: bool, device: torch.device) -> Job:
     return Job(
         size,
         device,
-        (net, control),
+        (net, control, encoders.vae, encoders.clip),
         lambda path: encoders.encode(path, torch.rand(1, size.height, size.width, 3), device),
         lambda path: None,
         denoise,
