@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import os
 import pickletools
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ from torch import Tensor
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_LIMIT = 1 << 24
 """Bytes of structure (names, shapes) that a checkpoint may have; the published ones have under 1 MB."""
+
+DIRECTORY_LIMIT = 1 << 20
+"""Bytes of an archive's list of its entries, of which each is an object; the published ones have under 200 kB."""
 
 OPCODE_LIMIT = 1 << 20
 """Steps of a pickle: one byte can make an object of 200, so that a small file could fill the memory."""
@@ -150,7 +154,8 @@ def _imports(path: Path, zipped: bool) -> set[str]:
 
 def _structure(path: Path) -> bytes:
     """``data.pkl`` of a zip-format checkpoint, after a look at the archive's own honesty."""
-    with zipfile.ZipFile(path) as archive:
+    with _Bounded(path) as file, zipfile.ZipFile(file) as archive:
+        file.most = path.stat().st_size
         entries = archive.infolist()
         # torch stores and never compresses; so whoever compresses wants to unpack more than the file holds.
         if any(e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size for e in entries):
@@ -163,6 +168,19 @@ def _structure(path: Path) -> bytes:
         if found[0].file_size > PICKLE_LIMIT:
             raise PickleRefused("its list of tensors is larger than any real model needs")
         return archive.read(found[0])
+
+
+class _Bounded(io.FileIO):
+    """A file of which no more than ``most`` bytes are read at once: an archive's list is as long as it says."""
+
+    most = DIRECTORY_LIMIT
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See ``io.FileIO``; PickleRefused where it is too much."""
+        asked = os.fstat(self.fileno()).st_size - self.tell() if size is None or size < 0 else size
+        if asked > self.most:
+            raise PickleRefused("its archive lists more entries than any real model needs")
+        return super().read(size)
 
 
 def imported_names(file: BinaryIO | mmap.mmap, pickles: int) -> set[str]:

@@ -35,6 +35,10 @@ MOST_LEVELS = 16
 MOST_PARAMETERS = 20_000
 """Tensors of a network; the largest published one has 1544."""
 
+MOST_SIGNS = {b'"': 12, b"{": 2, b"[": 3, b",": 12}
+"""Of a safetensors header, outside of its texts, for each of so many tensors: two bytes make an object of 64 and more
+in memory, so that a small file could fill it."""
+
 MOST_DIMENSIONS = 64
 """Of a tensor: torch's own limit, which it checks in some operations only."""
 
@@ -474,7 +478,18 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(HEADER_LIMIT, path.stat().st_size - 8):
             raise ValueError("the header claims to be larger than the file")
-        return json.loads(file.read(length), object_pairs_hook=unique), 8 + length
+        text = file.read(length)
+    _check_signs(path, text)
+    return json.loads(text, object_pairs_hook=unique), 8 + length
+
+
+def _check_signs(path: Path, text: bytes) -> None:
+    """Refuse a header that becomes far larger than it is; metadata may hold anything inside its texts."""
+    bare = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    crowded = bare.count(b'"') > MOST_SIGNS[b'"'] * MOST_PARAMETERS
+    outside = b"" if crowded else b"".join(bare.split(b'"')[::2])
+    if crowded or any(outside.count(sign) > most * MOST_PARAMETERS for sign, most in MOST_SIGNS.items()):
+        raise CheckpointError(f"{path} was refused: its header lists more than any real model needs.")
 
 
 # ---- loading -------------------------------------------------------------------------------------------

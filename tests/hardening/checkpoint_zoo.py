@@ -134,9 +134,13 @@ def add_headers(made: Zoo) -> None:
     }
     for name, text in texts.items():
         made.file(name, "a.safetensors", raw(text.encode(errors="surrogatepass")))
-    for times in (250_000, 1_500_000):
+    for times in (19_000, 250_000, 1_500_000):
         many = ",".join(f'"{number}":{{}}' for number in range(times))
         made.file(f"a header of {times} entries", "a.safetensors", raw(f"{{{many}}}".encode()))
+    for name, sign, times in (("lists", "[],", 1_300_000), ("numbers", "7,", 2_000_000), ("texts", '"",', 1_300_000)):
+        made.file(f"a header of {name}", "a.safetensors", raw(f'{{"a":[{sign * times}0]}}'.encode()))
+    counted = ",".join(f'"{i}":{{"dtype":"F32","shape":[1,1,1,1],"data_offsets":[0,4]}}' for i in range(19_000))
+    made.file("19,000 tensors of the same bytes", "a.safetensors", raw(f"{{{counted}}}".encode()))
     for name in ("../../x", "/etc/x", "", "a\0b", "a" * 100_000, "__metadata__x", "имя"):
         made.file(f"a tensor named {name[:12]!r}", "a.safetensors", raw({name: entry()}), OPENS)
 
@@ -308,7 +312,9 @@ def add_archives(made: Zoo) -> None:
     made.file("two lists of tensors", "a.pth", zipped(pickle.dumps({}, 2), **{"b/data.pkl": pickle.dumps({}, 2)}))
     made.file("names that lead out", "a.pth", zipped(pickle.dumps({}, 2), **{"../../x": b"a", "/etc/x": b"b"}))
     made.file("a script", "a.pt", zipped(pickle.dumps({}, 2), **{"constants.pkl": b"\x80\x02).", "code/a.py": b"1"}))
-    made.file("60,000 entries", "a.pth", zipped(pickle.dumps({}, 2), **{f"data/{n}": b"" for n in range(60_000)}))
+    for count in (10_000, 60_000):
+        entries = {f"data/{n}": b"" for n in range(count)}
+        made.file(f"{count} entries", "a.pth", zipped(pickle.dumps({}, 2), **entries))
     pictures = io.BytesIO()
     with zipfile.ZipFile(pictures, "w") as archive:
         archive.writestr("a.txt", "hello")

@@ -13,7 +13,7 @@ FAMILY = "checkpoints"
 
 FACTOR = 1.3
 """How many times its honest size a file may take of memory, at the peak."""
-BASE = 128e6
+BASE = 32e6
 """Bytes besides: a network's modules without weights, and the names of a header or of a pickle's objects."""
 
 READER = """

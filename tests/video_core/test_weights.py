@@ -622,3 +622,37 @@ def test_more_dimensions_than_torch_knows_are_one_sentence(tmp_path):
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(CheckpointError, match="a.safetensors was refused: 'a' has 65 dimensions"):
         open_checkpoint(path)["a"]
+
+
+# ---- lists that grow in memory -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["{},", "[],", "7,", '"",', '{"a":[[[1]]]},'])
+def test_a_header_that_becomes_far_larger_than_it_is(part: str, tmp_path: Path) -> None:
+    text = f'{{"a":[{part * (3_900_000 // len(part))}0]}}'.encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(CheckpointError, match="its header lists more than any real model needs"):
+        open_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_metadata_may_hold_anything(tmp_path: Path) -> None:
+    """Trainers store all captions of their pictures, as JSON in a text."""
+    text = json.dumps({f"a {i}, \\ \"b\"": [[{}], i] for i in range(40_000)})
+    save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", {"tags": text})
+    assert open_checkpoint(tmp_path / "a.safetensors").metadata["tags"] == text
+
+
+def test_many_tensors_are_no_bomb(tmp_path: Path) -> None:
+    """As many as a network may have."""
+    tensors = {f"a long name of a layer {i}": torch.ones(1, 1, 1, 1) for i in range(19_000)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert len(open_checkpoint(tmp_path / "a.safetensors")) == 19_000
+
+
+def test_an_archive_of_entries_alone(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+        for number in range(25_000):
+            archive.writestr(f"archive/data/{number}", b"")
+    with pytest.raises(CheckpointError, match="its archive lists more entries than any real model needs"):
+        open_checkpoint(tmp_path / "a.pth")
