@@ -236,7 +236,9 @@ CLIP: Group = (
     "result",
     (
         option("--fps", type=rate_of, help="the driving clip's unless given, which drops its sound"),
-        option("--codec", type=codec_of, help="h264, h265, vp9, av1, gif, webp, or png for a folder of pictures"),
+        option(
+            "--codec", type=codec_of, help="h264, h265, vp9, av1, gif, webp, or png for a folder of pictures"
+        ),
         switch("--strip", "reference and skeleton beside the result"),
     ),
 )
@@ -253,7 +255,9 @@ LONG: Group = (
     "long runs",
     (
         switch("--resume", "keep what is done, and go on with a run that was cut off", default=True),
-        option("--keep-every", type=counted, default=1, metavar="N", help="steps after which a state is kept"),
+        option(
+            "--keep-every", type=counted, default=1, metavar="N", help="steps after which a state is kept"
+        ),
     ),
 )
 

@@ -63,8 +63,12 @@ BAR = (
 OWN: tuple[Option, ...] = (
     option("--clips", type=int, default=12, help="held-out clips"),
     option("--frames", type=int, default=16, help="of each clip"),
-    option("--long", type=int, default=96,
-           help="frames of a long clip, 0 for none; from a first frame in one piece, and in segments beside it"),
+    option(
+        "--long",
+        type=int,
+        default=96,
+        help="frames of a long clip, 0 for none; from a first frame in one piece, and in segments beside it",
+    ),
     option("--long-clips", type=int, default=2),
     option("--steps", type=int, default=8),
     option("--guidance", type=float, default=1.5),

@@ -49,9 +49,13 @@ def check(path: str, *, windows: bool = WINDOWS) -> None:
 def check_prefix(prefix: str, *, windows: bool = WINDOWS) -> None:
     """``check`` for a name below the output folder, which may hold folders but no drive and no root."""
     if any(ord(letter) < 32 for letter in prefix):
-        raise ValueError(f"{prefix!r} cannot be a file's name: it holds a line's end or another unprintable letter.")
+        raise ValueError(
+            f"{prefix!r} cannot be a file's name: it holds a line's end or another unprintable letter."
+        )
     if any("\ud800" <= letter <= "\udfff" for letter in prefix):
-        raise ValueError(f"{prefix!r} cannot be a file's name: it holds half a letter, which no text can hold.")
+        raise ValueError(
+            f"{prefix!r} cannot be a file's name: it holds half a letter, which no text can hold."
+        )
     if windows and PureWindowsPath(prefix).anchor:
         raise ValueError(f"{prefix!r} leads out of the output folder; give a name without drive and root.")
     check(prefix, windows=windows)

@@ -58,7 +58,9 @@ def advice(
     """
     if free is None or found.needed <= free:
         return ()
-    said = [f"This needs {_gb(found.needed)} and {_gb(free)} are free. What helps, each on top of those before:"]
+    said = [
+        f"This needs {_gb(found.needed)} and {_gb(free)} are free. What helps, each on top of those before:"
+    ]
     for changed in CHANGES:
         change = changed(asked)
         then = found if change is None else memory(change.asked)

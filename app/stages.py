@@ -287,7 +287,9 @@ class UniAnimateStages(Stages):
 
         windows, calls = [list(range(frames))] * batch, self.windows() / batch
         size = height, width, self.asked.frames
-        own = _steps(call, (unet,), self.calls_per_step(), how.fast.reuse_every, windows, calls, self.of_run())
+        own = _steps(
+            call, (unet,), self.calls_per_step(), how.fast.reuse_every, windows, calls, self.of_run()
+        )
         return [self.with_memory(stage, working_bytes(unet, *size, how)) for stage in own]
 
 
@@ -340,7 +342,9 @@ class XDynaStages(Stages):
         """Embedded file and channels of every ControlNet."""
         return [("XDYNA_POSE", 3), *([("XDYNA_FACE", 6)] if self.asked.system.face else [])]
 
-    def control(self, kind: int, where: torch.device) -> tuple[nn.Module, Tensor, Callable[[Tensor], Residuals]]:
+    def control(
+        self, kind: int, where: torch.device
+    ) -> tuple[nn.Module, Tensor, Callable[[Tensor], Residuals]]:
         """A ControlNet, the control images of a call of the UNet, and its call with their embedding."""
         from ..video_core.savings import at_once
         from ..xdyna_core.config import ControlNetConfig
@@ -396,7 +400,9 @@ class XDynaStages(Stages):
         windows = [list(range(frames))] * batch
         calls = len(how.windows(self.asked.frames, 0)) / batch
         size = height, width, self.asked.frames
-        own = _steps(call, networks, self.calls_per_step(), how.fast.reuse_every, windows, calls, self.of_run())
+        own = _steps(
+            call, networks, self.calls_per_step(), how.fast.reuse_every, windows, calls, self.of_run()
+        )
         held = self.hint_bytes() + self.shared_bytes(added)
         return [self.with_memory(stage, working_bytes(unet, *size, how), held) for stage in own]
 

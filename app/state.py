@@ -279,7 +279,9 @@ class Run:
             bound(root / POSES, root / RUNS, spared=self.folder)
         except OSError as error:
             if not self._broken:
-                log.warning("The run could not be kept in %s (%s); it goes on all the same.", self.folder, error)
+                log.warning(
+                    "The run could not be kept in %s (%s); it goes on all the same.", self.folder, error
+                )
             self._broken = True
 
     def _blocks(self, tensor: Tensor) -> Iterator[memoryview]:
@@ -316,7 +318,9 @@ class Part:
             return None
         tensors, known = found
         latents = tensors.pop(LATENTS)
-        log.info("Going on after step %d of part %d, kept in %s.", known["done"], self.number, self.run.folder)
+        log.info(
+            "Going on after step %d of part %d, kept in %s.", known["done"], self.number, self.run.folder
+        )
         return Reached(known["done"], latents, tensors)
 
     def keep(self, reached: Reached) -> None:

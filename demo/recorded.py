@@ -37,7 +37,11 @@ class Recorded:
 
         A frame takes 74 kB. Raises ValueError where a video is missing, too short, or not the poses'.
         """
-        files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in POSES] if folder.is_dir() else []
+        files = (
+            [file for file in sorted(folder.iterdir()) if file.suffix.lower() in POSES]
+            if folder.is_dir()
+            else []
+        )
         if not files:
             raise ValueError(
                 f"{folder} holds no pose files. Put videos there, and for each one its poses: "

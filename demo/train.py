@@ -681,7 +681,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--go-on", action="store_true", help="begin with the demo's stored weights, not with random ones"
     )
     parser.add_argument(
-        "--data", type=Path, metavar="VIDEOS", help="own videos with their pose files, instead of drawn puppets"
+        "--data",
+        type=Path,
+        metavar="VIDEOS",
+        help="own videos with their pose files, instead of drawn puppets",
     )
     args = parser.parse_args(arguments)
     source = DRAWN if args.data is None else Recorded.open(args.data)

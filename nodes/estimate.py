@@ -36,8 +36,12 @@ class Estimate(io.ComfyNode):
             inputs=[*_clip_inputs(), *_sampling_inputs()],
             outputs=[
                 io.Boolean.Output(display_name="fits", tooltip="Whether it should run as it is."),
-                io.String.Output(display_name="report", tooltip="The same for a person, with what to change."),
-                io.String.Output(display_name="json", tooltip="The same for a script: bytes, seconds, TFLOP."),
+                io.String.Output(
+                    display_name="report", tooltip="The same for a person, with what to change."
+                ),
+                io.String.Output(
+                    display_name="json", tooltip="The same for a script: bytes, seconds, TFLOP."
+                ),
             ],
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
@@ -113,7 +117,9 @@ def _system_and_size(system: str, mode: str) -> tuple[UniAnimate | XDyna, int]:
 def _clip_inputs() -> list[io.Input]:
     size = {"min": 64, "max": 4096, "step": 64}
     return [
-        io.Combo.Input("system", options=list(SYSTEMS), default=SYSTEMS[0], tooltip="Which of the two samplers."),
+        io.Combo.Input(
+            "system", options=list(SYSTEMS), default=SYSTEMS[0], tooltip="Which of the two samplers."
+        ),
         io.Combo.Input(
             "weights",
             options=[PUBLISHED, paths.DEMO],
@@ -130,14 +136,18 @@ def _sampling_inputs() -> list[io.Input]:
     return [
         io.Int.Input("steps", default=0, min=0, max=1000, tooltip="As in the sampler; 0 as published."),
         io.Int.Input("window", default=0, min=0, max=256, tooltip="Frames of a window; 0 as published."),
-        io.Int.Input("overlap", default=-1, min=-1, max=255, tooltip="Frames that windows share; -1 as published."),
+        io.Int.Input(
+            "overlap", default=-1, min=-1, max=255, tooltip="Frames that windows share; -1 as published."
+        ),
         io.Combo.Input(
             "mode",
             options=list(MODES),
             default="auto",
             tooltip="Of UniAnimate; auto is one piece up to the length of a window, then windows.",
         ),
-        io.Boolean.Input("guided", default=True, tooltip="With guidance; off, one branch runs in place of two."),
+        io.Boolean.Input(
+            "guided", default=True, tooltip="With guidance; off, one branch runs in place of two."
+        ),
         io.Int.Input("batch", default=1, min=1, max=64, tooltip="Windows in one pass of the network."),
         io.Combo.Input(
             "branches",

@@ -142,7 +142,9 @@ def input_stamp(name: str) -> str:
 def _check_name(name: object) -> None:
     """ComfyUI 0.3.64 hands on whatever a request holds in the place of a list's entry."""
     if not isinstance(name, str):
-        raise ValueError(f"A file is chosen by its name; got {str(name)[:80]!r} of type {type(name).__name__}.")
+        raise ValueError(
+            f"A file is chosen by its name; got {str(name)[:80]!r} of type {type(name).__name__}."
+        )
 
 
 def user_folder() -> Path:

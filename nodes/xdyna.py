@@ -547,7 +547,9 @@ class XDynaSampler(io.ComfyNode):
                     "fast", optional=True, tooltip="From Fast mode: sooner, at a small, measured difference."
                 ),
                 sockets.RunOptions.Input(
-                    "run", optional=True, tooltip="From Run options: runs that can be gone on with, for long clips."
+                    "run",
+                    optional=True,
+                    tooltip="From Run options: runs that can be gone on with, for long clips.",
                 ),
             ],
             outputs=[
@@ -592,7 +594,9 @@ class XDynaSampler(io.ComfyNode):
             fast=fast,
         )
         order = chosen(ORDERS, noise, "noise")
-        return io.NodeOutput(_sampled(xdyna, conditions, run.over(settings), seed, order, latent, context_options, run))
+        return io.NodeOutput(
+            _sampled(xdyna, conditions, run.over(settings), seed, order, latent, context_options, run)
+        )
 
 
 def _sampled(

@@ -382,7 +382,9 @@ def _session(model: bytes, providers: Sequence[str]) -> InferenceSession:
     # Not its own format, which has not been looked through.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     left_out = [] if known else ["ConstantFolding"]
-    return onnxruntime.InferenceSession(model, options, providers=list(providers), disabled_optimizers=left_out)
+    return onnxruntime.InferenceSession(
+        model, options, providers=list(providers), disabled_optimizers=left_out
+    )
 
 
 def _accelerated(model: bytes, provider: str) -> InferenceSession | None:

@@ -594,8 +594,7 @@ def _from_fields(path: Path, fields: dict[str, Any]) -> PoseSequence:
     if fields.get("format") != FILE_FORMAT or fields.get("version") != VERSION:
         found = ", version ".join(repr(fields.get(key))[:40] for key in ("format", "version"))
         raise PoseError(
-            f"{path} is a pose file of format {found}; "
-            f"this program reads {FILE_FORMAT!r}, version {VERSION}."
+            f"{path} is a pose file of format {found}; this program reads {FILE_FORMAT!r}, version {VERSION}."
         )
     try:
         frames = len(fields["scores"])

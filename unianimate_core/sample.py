@@ -163,7 +163,9 @@ def sample_clip(
 
     predict = of_clip(denoise)
     if settings.guided:
-        predict = guided_during(predict, alone and of_clip(alone), settings.guidance, timesteps, fast, storage)
+        predict = guided_during(
+            predict, alone and of_clip(alone), settings.guidance, timesteps, fast, storage
+        )
     return sample(
         predict,
         noise,

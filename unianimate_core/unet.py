@@ -211,9 +211,7 @@ class UniAnimateUNet(Saving, nn.Module):
         )
         return self.denoise(x, t, conditions)
 
-    def denoise(
-        self, x: Tensor, t: Tensor | int, conditions: Conditions, deep: Deep | None = None
-    ) -> Tensor:
+    def denoise(self, x: Tensor, t: Tensor | int, conditions: Conditions, deep: Deep | None = None) -> Tensor:
         """v-prediction [b, out_dim, F, h, w], in x's dtype, of latents x [b, in_dim, F, h, w] at integer
         timesteps t (one, or [b]). deep: see ``predict``.
         """
@@ -382,7 +380,9 @@ class UniAnimateUNet(Saving, nn.Module):
 
 def output_head(dim: int, out_dim: int) -> nn.Sequential:
     """[n, dim, h, w] -> [n, out_dim, h, w]: GroupNorm, SiLU, 3x3 convolution."""
-    return nn.Sequential(GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), nn.Conv2d(dim, out_dim, 3, padding=1))
+    return nn.Sequential(
+        GroupNorm(NORM_GROUPS, dim), nn.SiLU(inplace=True), nn.Conv2d(dim, out_dim, 3, padding=1)
+    )
 
 
 def _transformers(config: UniAnimateConfig, width: int) -> list[nn.Module]:

@@ -117,7 +117,9 @@ class FrameAttention(Attention):
         """x: [b, f, n places, dim] -> the same shape."""
         # Linears take tokens in any order, so only the attention call sees places as its batch: as views.
         # Several clips are taken one by one: together they would be no view.
-        clips = zip(*(rearrange(to(x), "b f n c -> b n f c") for to in (self.to_q, self.to_k, self.to_v)), strict=True)
+        clips = zip(
+            *(rearrange(to(x), "b f n c -> b n f c") for to in (self.to_q, self.to_k, self.to_v)), strict=True
+        )
         done = [rearrange(self.attend(q, KeysValues(k, v)), "n f c -> f n c") for q, k, v in clips]
         return self.to_out[0](done[0][None] if len(done) == 1 else torch.stack(done))
 

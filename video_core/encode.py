@@ -433,7 +433,9 @@ class _Sound:
         """Encode up to that time."""
         until = min(int(seconds * self._audio.rate), self._count)
         while self._sent < until:
-            part = np.asarray(self._audio.samples[:, self._sent : min(self._sent + self.STEP, until)], np.float32)
+            part = np.asarray(
+                self._audio.samples[:, self._sent : min(self._sent + self.STEP, until)], np.float32
+            )
             self._encode(part.mean(0, keepdims=True) if self._channels > 2 else part)
             self._sent += part.shape[1]
 

@@ -44,7 +44,9 @@ class Fast:
                 f"{self.guided_from} to {self.guided_until} was given."
             )
         if self.reuse_every < 1:
-            raise ValueError(f"Deep features are made anew every 1, 2, 3 ... steps; {self.reuse_every} was given.")
+            raise ValueError(
+                f"Deep features are made anew every 1, 2, 3 ... steps; {self.reuse_every} was given."
+            )
 
     @property
     def always_guided(self) -> bool:

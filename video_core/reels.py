@@ -54,7 +54,9 @@ class _Blocks:
         self._file.seek(start)
         found = self._file.read(size)
         if len(found) != size:
-            raise OSError(f"What a long clip had on the disk in {self._folder} cannot be read again; run it anew.")
+            raise OSError(
+                f"What a long clip had on the disk in {self._folder} cannot be read again; run it anew."
+            )
         return found
 
     def _written(self, block: bytes) -> bytes | tuple[int, int]:
@@ -69,7 +71,11 @@ class _Blocks:
             while done < len(block):
                 done += self._file.write(memoryview(block)[done:])
         except OSError as error:
-            log.warning("A long clip is held in memory from here on: %s takes no more of it (%s).", self._folder, error)
+            log.warning(
+                "A long clip is held in memory from here on: %s takes no more of it (%s).",
+                self._folder,
+                error,
+            )
             self._full = True
             return block
         return start, len(block)

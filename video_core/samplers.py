@@ -178,7 +178,9 @@ def sample(
     return x
 
 
-def _stepped(step: Step, x: Tensor, prediction: Tensor, index: int, storage: Storage) -> tuple[Tensor, Tensor]:
+def _stepped(
+    step: Step, x: Tensor, prediction: Tensor, index: int, storage: Storage
+) -> tuple[Tensor, Tensor]:
     """A solver's step, a stretch of frames after the other where the storage wants that."""
     stretches = storage.stretches(x.shape[2])
     if len(stretches) == 1:

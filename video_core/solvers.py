@@ -158,4 +158,3 @@ def solver_named(name: str) -> Solver:
     if name not in SOLVERS:
         raise ValueError(f"A solver is one of {', '.join(SOLVERS)}; {name!r} was given.")
     return SOLVERS[name]()
-

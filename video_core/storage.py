@@ -90,7 +90,9 @@ class OnDisk:
                 _fill(file, size)
                 mapped = mmap.mmap(file.fileno(), size)
         except OSError as error:
-            log.warning("A clip's tensor of %.1f MB could not be put into %s (%s).", size / 1e6, self.folder, error)
+            log.warning(
+                "A clip's tensor of %.1f MB could not be put into %s (%s).", size / 1e6, self.folder, error
+            )
             return torch.zeros(tuple(shape), dtype=dtype)
         self._maps.add(mapped)
         return torch.from_numpy(np.frombuffer(mapped, np.uint8)).view(dtype).reshape(tuple(shape))

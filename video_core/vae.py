@@ -286,7 +286,9 @@ class Vae(Saving, nn.Module):
     ) -> tuple[Tensor, int, bool]:
         """The first chunk's frames, and the chunk size and tiling that memory allowed."""
         try:
-            frames, chunk = smaller_on_oom(lambda n: self._decode_batch(latents[:, :, :n], tiled, device), chunk)
+            frames, chunk = smaller_on_oom(
+                lambda n: self._decode_batch(latents[:, :, :n], tiled, device), chunk
+            )
         except RuntimeError as error:
             if tiled or not out_of_memory(error):
                 raise

@@ -267,7 +267,9 @@ def folder_config(folder: Path, default: Config, stored: Mapping[str, Any]) -> C
     try:
         return fitted(default, stored)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} describes no {type(default).__name__} ({error}).") from error
+        raise CheckpointError(
+            f"{folder / 'config.json'} describes no {type(default).__name__} ({error})."
+        ) from error
 
 
 def find_weights(folder: Path, *stems: str) -> Path:
@@ -364,7 +366,9 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         stat = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero in the name
-        raise CheckpointError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
+        raise CheckpointError(
+            f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}."
+        ) from error
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
@@ -445,12 +449,16 @@ def _storage(path: Path) -> torch.UntypedStorage:
     return torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
 
 
-def _mapped(path: Path, storage: torch.UntypedStorage, begin: int, header: Mapping[str, Any], name: str) -> Tensor:
+def _mapped(
+    path: Path, storage: torch.UntypedStorage, begin: int, header: Mapping[str, Any], name: str
+) -> Tensor:
     """A tensor of a mapped file. Not by safetensors' own reader, which leaks two numbers for every tensor."""
     entry = header[name]
     dtype = READ_DTYPES.get(entry["dtype"])
     if dtype is None:
-        raise CheckpointError(f"{path} stores '{name[:NAME_SHOWN]}' as {entry['dtype']}, which is not read here.")
+        raise CheckpointError(
+            f"{path} stores '{name[:NAME_SHOWN]}' as {entry['dtype']}, which is not read here."
+        )
     if len(entry["shape"]) > MOST_DIMENSIONS:
         raise CheckpointError(
             f"{path} was refused: '{name[:NAME_SHOWN]}' has {len(entry['shape'])} dimensions; "

@@ -134,7 +134,9 @@ def windowed(
             if total is None:
                 shape = len(predictions), *latents.shape[1:]
                 # A clip on another device than the CPU lies in memory, whatever the storage.
-                total = storage.zeros(shape) if latents.device.type == "cpu" else latents.new_zeros(shape).float()
+                total = (
+                    storage.zeros(shape) if latents.device.type == "cpu" else latents.new_zeros(shape).float()
+                )
             _accumulate(total, visits, predictions, group, fuse)
             done += len(group)
             storage.tidy()

@@ -318,7 +318,9 @@ def clip_denoiser(
     predict = of_clip(denoise)
     if not settings.guided:
         return predict
-    return guided_during(predict, alone and of_clip(alone), settings.guidance, timesteps, settings.fast, storage)
+    return guided_during(
+        predict, alone and of_clip(alone), settings.guidance, timesteps, settings.fast, storage
+    )
 
 
 def sample_clip(

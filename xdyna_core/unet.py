@@ -140,7 +140,9 @@ class XDynaUNet(Saving, nn.Module):
         time = self.time_embedding(torch.as_tensor(t, device=sample.device).reshape(-1))
         x = self.conv_in(_laid_out(sample.to(self.dtype), self.savings.channels_last))
         finest, given, skips = len(self.up_blocks[-1].resnets), deep is not None and deep.given, [x]
-        for block, kv in zip(self.down_blocks[: 1 if given else None], projected.blocks[:levels], strict=False):
+        for block, kv in zip(
+            self.down_blocks[: 1 if given else None], projected.blocks[:levels], strict=False
+        ):
             x, made = block(x, time, kv, strengths)
             skips += made
         # Only after all down blocks have run: the residuals do not touch the way down.

@@ -85,7 +85,9 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_weights: di
 
 
 @pytest.fixture(scope="session")
-def lively_weights(small_weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def lively_weights(
+    small_weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """Networks whose every part shows in the result: fresh ones have outputs and controls of zero."""
     folder, weights = tmp_path_factory.mktemp("lively"), dict(small_weights)
     for name in ("UNIANIMATE", "XDYNA", "XDYNA_POSE", "XDYNA_FACE", "XDYNA_RESAMPLER"):

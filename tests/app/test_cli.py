@@ -115,15 +115,26 @@ def test_a_number_that_cannot_be_is_told_before_anything_is_made(option, value, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("animate", *DRAWN, *QUICK, "-o", "clip.avi"), "no way to write a file named clip.avi; choose one of h264"),
+        (
+            ("animate", *DRAWN, *QUICK, "-o", "clip.avi"),
+            "no way to write a file named clip.avi; choose one of h264",
+        ),
         (("pose", inputs.DRIVING, "-o", "poses.txt"), "A pose file ends in .npz or .json; got poses.txt"),
         (("pose", inputs.DRIVING, "--preview", "p.txt"), "no way to write a file named p.txt"),
         (("align", inputs.DRIVING, inputs.REFERENCE, "-o", "a.txt"), "A pose file ends in .npz or .json"),
-        (("align", inputs.DRIVING, inputs.REFERENCE, "-o", "a.npz", "--report", "a.foo"), "should end in .png"),
-        (("animate", *DRAWN, *QUICK, "--dry-run", "--resolution", "48x50"), "multiples of 16; 48 x 50 was given"),
+        (
+            ("align", inputs.DRIVING, inputs.REFERENCE, "-o", "a.npz", "--report", "a.foo"),
+            "should end in .png",
+        ),
+        (
+            ("animate", *DRAWN, *QUICK, "--dry-run", "--resolution", "48x50"),
+            "multiples of 16; 48 x 50 was given",
+        ),
     ],
 )
-def test_a_name_or_size_that_cannot_be_is_told_before_anything_is_looked_at(refused, monkeypatch, words, said) -> None:
+def test_a_name_or_size_that_cannot_be_is_told_before_anything_is_looked_at(
+    refused, monkeypatch, words, said
+) -> None:
     def never(*args: object, **options: object) -> None:
         raise AssertionError("a video was opened")
 

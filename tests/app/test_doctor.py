@@ -158,7 +158,9 @@ def test_where_there_is_no_models_folder_the_advice_begins_with_one(tmp_path, mo
     said = "\n".join(found["advice"])
     assert said.index("mkdir models") < said.index(" download ")
     fetching = [words[2:] for words in commands(found) if words[1] != "-m"]
-    assert len(fetching) == 3 and {main([*words, "--dry-run"]) for words in fetching} == {1}, "nowhere to put them"
+    assert len(fetching) == 3 and {main([*words, "--dry-run"]) for words in fetching} == {1}, (
+        "nowhere to put them"
+    )
     Path("models").mkdir()
     assert {main([*words, "--dry-run"]) for words in fetching} == {0}
 

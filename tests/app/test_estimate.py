@@ -58,7 +58,9 @@ def test_unianimates_memory_is_what_was_counted_for_the_release(unianimate: modu
     assert unianimate.device < 6e9
 
 
-@pytest.mark.parametrize("system", [UniAnimate(mode="windows"), UniAnimate(mode="continuation"), XDyna()], ids=str)
+@pytest.mark.parametrize(
+    "system", [UniAnimate(mode="windows"), UniAnimate(mode="continuation"), XDyna()], ids=str
+)
 def test_memory_does_not_grow_with_the_clip_but_for_what_is_kept_of_frames(system) -> None:
     short, long = of(system, 150), of(system, 500)
     latents = 4 * 4 * 8 * 12
@@ -155,7 +157,9 @@ def test_auto_takes_both_branches_where_they_fit(monkeypatch) -> None:
     found = estimate(request, free=alone.device, clock=False)
     assert found.fits
     assert not found.together
-    assert of(UniAnimate(), sampling=replace(SMALL, together="auto")).together is False, "as published on a CPU"
+    assert of(UniAnimate(), sampling=replace(SMALL, together="auto")).together is False, (
+        "as published on a CPU"
+    )
     assert of(XDyna(), sampling=replace(SMALL, together="auto")).together is True
 
 

@@ -82,7 +82,9 @@ def test_nothing_is_lost_and_nothing_overlaps(seed: int) -> None:
         else:
             size = chosen.randrange(1, 2 * MAPPED_FIRST)
             alive.append((heap._take(size), size))
-        inside = sorted([(place, size) for place, size in alive if place is not None] + list(heap._holes.items()))
+        inside = sorted(
+            [(place, size) for place, size in alive if place is not None] + list(heap._holes.items())
+        )
         ends = [place + size for place, size in inside]
         assert [place for place, _ in inside] == [0, *ends][: len(inside)]
         assert (ends or [0])[-1] == heap._end

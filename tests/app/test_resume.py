@@ -53,7 +53,9 @@ def processes() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     cores = [
-        f"xdyna_unianimate.{core}_core.{name}" for core in ("unianimate", "xdyna") for name in ("load", "pipeline")
+        f"xdyna_unianimate.{core}_core.{name}"
+        for core in ("unianimate", "xdyna")
+        for name in ("load", "pipeline")
     ]
     context.set_forkserver_preload([*cores, "xdyna_unianimate.app.cli", *LATE, "av", "cv2"])
     return context
@@ -91,7 +93,9 @@ class Killing:
         """A run that is left alone."""
         process, files = self.start(words, None)
         process.join(PATIENCE)
-        assert files["ended"].exists(), files["log"].read_text() if files["log"].exists() else "it did not start"
+        assert files["ended"].exists(), (
+            files["log"].read_text() if files["log"].exists() else "it did not start"
+        )
         assert files["ended"].read_text() == "0", files["log"].read_text()
 
     def kill(self, words: list[str], after: float | None = None, hang: int | None = None) -> bool:
@@ -235,7 +239,9 @@ def test_poses_of_a_long_clip_lie_on_disk(how: str, own_place: Path, monkeypatch
     """Seen by a session that prepares both: the same poses, and which of them are mapped from a file."""
     prepared = []
     prepare = runs.Session.prepare
-    monkeypatch.setattr(runs.Session, "prepare", lambda *args: prepared.append(prepare(*args)) or prepared[-1])
+    monkeypatch.setattr(
+        runs.Session, "prepare", lambda *args: prepared.append(prepare(*args)) or prepared[-1]
+    )
     for number, long in enumerate((storage.LONG_CLIP, 3)):
         monkeypatch.setattr(storage, "LONG_CLIP", long)
         assert main(words(how, own_place / str(number), "--no-resume")) == 0
@@ -248,7 +254,9 @@ def test_poses_of_a_long_clip_lie_on_disk(how: str, own_place: Path, monkeypatch
     assert pictures(own_place / "0") == pictures(own_place / "1")
 
 
-@pytest.mark.parametrize("changed", [("--seed", "5"), ("--guidance", "2"), ("--max-frames", "8"), ("--hands",)])
+@pytest.mark.parametrize(
+    "changed", [("--seed", "5"), ("--guidance", "2"), ("--max-frames", "8"), ("--hands",)]
+)
 def test_another_setting_is_another_run(changed: tuple[str, ...], own_place: Path, monkeypatch) -> None:
     stopped_at(monkeypatch, 2)
     with pytest.raises(Stop):

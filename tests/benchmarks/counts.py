@@ -46,7 +46,9 @@ def without_values(h: int, w: int) -> Iterator[None]:
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(torch, "equal", lambda *_: True))
         patches.enter_context(
-            mock.patch.object(ControlImages, "at", lambda _self, frames, *_: image.expand(len(frames), -1, -1, -1))
+            mock.patch.object(
+                ControlImages, "at", lambda _self, frames, *_: image.expand(len(frames), -1, -1, -1)
+            )
         )
         yield
 
@@ -118,7 +120,9 @@ def memory() -> list[dict[str, Any]]:
             if name == "unianimate":
                 row["conditions"] = weights + peak(system.conditions, *system.networks)
         row["decode"] = decoding(system.h, system.w)
-        row["fits"] = max(row["denoise, one branch at a time"], row.get("conditions", 0), row["decode"]) <= limit
+        row["fits"] = (
+            max(row["denoise, one branch at a time"], row.get("conditions", 0), row["decode"]) <= limit
+        )
         rows.append(row)
     return rows
 
@@ -158,5 +162,3 @@ def operations() -> list[dict[str, Any]]:
             }
         )
     return rows
-
-

@@ -137,7 +137,9 @@ def main() -> int:
     args = parser.parse_args()
     rows = []
     if not args.json:
-        print("| system, setting | RAM, MB: predicted / measured | disk, kB | processor, s |\n|---|---|---|---|")
+        print(
+            "| system, setting | RAM, MB: predicted / measured | disk, kB | processor, s |\n|---|---|---|---|"
+        )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for system in [args.only] if args.only else SETTINGS:
@@ -157,12 +159,16 @@ def main() -> int:
 def line(system: str, setting: tuple, turns: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     """A row of the table."""
     size, frames, steps, more = setting
-    said, took = ({name: mean(one[name] for one in all_) for name in NUMBERS} for all_ in zip(*turns, strict=True))
+    said, took = (
+        {name: mean(one[name] for one in all_) for name in NUMBERS} for all_ in zip(*turns, strict=True)
+    )
     cells = [
         f"{said[name] / unit:.{digits}f} / {took[name] / unit:.{digits}f} = {said[name] / took[name]:.2f}"
         for name, (unit, digits) in NUMBERS.items()
     ]
-    return f"| {' '.join([f'{system}, {size}, {frames} frames, {steps} steps', *more])} | {' | '.join(cells)} |"
+    return (
+        f"| {' '.join([f'{system}, {size}, {frames} frames, {steps} steps', *more])} | {' | '.join(cells)} |"
+    )
 
 
 NUMBERS = {"ram": (1e6, 0), "disk": (1e3, 0), "processor": (1, 1)}

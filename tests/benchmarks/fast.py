@@ -109,7 +109,9 @@ def main() -> None:
     parser.add_argument(
         "--compile", action="store_true", help="with torch.compile too, which takes minutes to begin"
     )
-    parser.add_argument("--only", default="", help="options with these words in their name; exact is always made")
+    parser.add_argument(
+        "--only", default="", help="options with these words in their name; exact is always made"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

@@ -105,7 +105,9 @@ def repeated(clip: list[np.ndarray], frames: int, path: Path, fps: int = 8) -> P
 
     if not path.exists():
         tone = np.sin(np.arange(frames * RATE // fps) * (2 * np.pi * PITCH / RATE)).astype(np.float32) / 4
-        write_video((clip[i % len(clip)] for i in range(frames)), path, fps, audio=Audio(np.stack([tone] * 2), RATE))
+        write_video(
+            (clip[i % len(clip)] for i in range(frames)), path, fps, audio=Audio(np.stack([tone] * 2), RATE)
+        )
     return path
 
 
@@ -123,7 +125,10 @@ def main() -> int:
             for frames in args.frames:
                 one = results[how][frames] = measured(how, frames, Path(folder))
                 if not args.json:
-                    print(f"{how}, {frames} frames: peak {one['peak']:.0f} MB, {one['seconds']:.0f} s", flush=True)
+                    print(
+                        f"{how}, {frames} frames: peak {one['peak']:.0f} MB, {one['seconds']:.0f} s",
+                        flush=True,
+                    )
             points = np.linspace(0, len(one["curve"]) - 1, POINTS).astype(int)
             if not args.json:
                 print("    over time: " + " ".join(f"{one['curve'][i]:.0f}" for i in points), flush=True)

@@ -54,7 +54,11 @@ def measured(job: Job, rounds: int, rate: float | None) -> dict[str, Any]:
 
 def machine(device: torch.device, rate: float | None) -> dict[str, Any]:
     """What the figures belong to."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     return {
         "device": f"{device.type}, {name}",
         "threads": torch.get_num_threads(),
@@ -67,7 +71,9 @@ def run(names: list[str], chosen: dict[str, Size], args: argparse.Namespace) -> 
     """All results of the systems that have this size."""
     device = torch.device("cuda" if torch.cuda.is_available() and args.size != "tiny" else "cpu")
     if device.type == "cpu" and args.size != "tiny":
-        raise SystemExit(f"The size {args.size!r} is the releases' own and needs a GPU; take tiny, or --count.")
+        raise SystemExit(
+            f"The size {args.size!r} is the releases' own and needs a GPU; take tiny, or --count."
+        )
     rate = peak_rate(device)
     results: dict[str, Any] = {"machine": machine(device, rate), "size": args.size}
     for name in names:
@@ -105,7 +111,9 @@ def main() -> int:
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--system", choices=["both", *SYSTEMS], default="both")
     parser.add_argument("--rounds", type=int, default=3, help="turns of plain and ours")
-    parser.add_argument("--count", action="store_true", help="count operations and bytes at the official sizes instead")
+    parser.add_argument(
+        "--count", action="store_true", help="count operations and bytes at the official sizes instead"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     names = list(SYSTEMS) if args.system == "both" else [args.system]

@@ -120,7 +120,9 @@ class Encoders:
     @classmethod
     def load(cls, tiny: bool, device: torch.device) -> Encoders:
         if tiny:
-            return cls(load_vae(checkpoints.VAE, torch.float32), load_clip_vision(checkpoints.CLIP, torch.float32))
+            return cls(
+                load_vae(checkpoints.VAE, torch.float32), load_clip_vision(checkpoints.CLIP, torch.float32)
+            )
         return cls(
             random_network(lambda: Vae(VaeConfig()), device),
             random_network(lambda: ClipVision(VisionConfig()), device),
@@ -139,7 +141,11 @@ class Encoders:
 
 def unianimate(size: Size, tiny: bool, device: torch.device) -> Job:
     """UniAnimate: two forwards per step, towers in every one of them as published."""
-    net = load_unianimate(checkpoints.UNIANIMATE, torch.float32) if tiny else random_network(UniAnimateUNet, device)
+    net = (
+        load_unianimate(checkpoints.UNIANIMATE, torch.float32)
+        if tiny
+        else random_network(UniAnimateUNet, device)
+    )
     encoders = Encoders.load(tiny, device)
     frames, h, w = size.latent
     like = {"device": device, "dtype": net.dtype}

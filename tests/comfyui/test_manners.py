@@ -24,7 +24,14 @@ FAILURES = {
 }
 """Windows that cannot be."""
 
-LONG = {"XDUA_ExtractPose", "XDUA_FaceMaps", "XDUA_DrawPose", *SAMPLERS.values(), "VAEDecode", "XDUA_EncodeVideo"}
+LONG = {
+    "XDUA_ExtractPose",
+    "XDUA_FaceMaps",
+    "XDUA_DrawPose",
+    *SAMPLERS.values(),
+    "VAEDecode",
+    "XDUA_EncodeVideo",
+}
 """Nodes with a bar."""
 
 PATIENCE = 3.0
@@ -75,7 +82,9 @@ def test_long_nodes_move_their_bars_and_the_sampler_shows_its_frames(comfyui, pa
         if bar:
             bars.setdefault(prompt[node]["class_type"], []).append([one["value"] / one["max"] for one in bar])
     assert set(bars) >= LONG & {node["class_type"] for node in prompt.values()}
-    assert all(values == sorted(values) and values[-1] == 1 for kind in LONG & set(bars) for values in bars[kind])
+    assert all(
+        values == sorted(values) and values[-1] == 1 for kind in LONG & set(bars) for values in bars[kind]
+    )
     steps = {one.content["value"] for one in page.of("progress", node=sampler, prompt_id=number)}
     assert steps >= {1, 2, 3, 4}
 

@@ -53,9 +53,15 @@ def test_the_pack_loads_without_a_word_of_complaint(comfyui, ours):
 
 def test_the_page_finds_a_text_and_a_file_for_every_node(comfyui, ours):
     for name, node in ours.items():
-        assert node["display_name"] and node["description"] and node["category"].startswith("X-Dyna + UniAnimate/")
+        assert (
+            node["display_name"]
+            and node["description"]
+            and node["category"].startswith("X-Dyna + UniAnimate/")
+        )
         page = f"/extensions/xdyna-unianimate/docs/{name}.md"
-        answer = subprocess.run(["curl", "-sf", comfyui.url + page], capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            ["curl", "-sf", comfyui.url + page], capture_output=True, text=True, check=False
+        )
         assert answer.returncode == 0 and answer.stdout.startswith(f"# {node['display_name']}"), page
 
 
@@ -73,7 +79,9 @@ def test_a_clip_of_odd_size_is_saved_shown_and_passed_on_to_core(comfyui):
 def test_a_late_change_runs_late_nodes_only(comfyui):
     comfyui.run(clip(comfyui, "late.png"))
     entry = comfyui.wait(comfyui.start(clip(comfyui, "late.png", fps=12.0)))
-    (cached,) = [message[1]["nodes"] for message in entry["status"]["messages"] if message[0] == "execution_cached"]
+    (cached,) = [
+        message[1]["nodes"] for message in entry["status"]["messages"] if message[0] == "execution_cached"
+    ]
     assert cached == ["1"]
 
 

@@ -20,7 +20,9 @@ def test_loading_takes_less_than_a_second_and_touches_nothing(tmp_path):
     while not seconds or (min(seconds) >= 1 and len(seconds) < 3):
         report = server.loaded(comfy_host.real_path(), PACK, tmp_path / f"start {len(seconds)}")
         imported = {name.split(".")[0] for name in report["imports"]}
-        assert any(name.endswith("xdyna-unianimate.nodes.xdyna") for name in report["modules"]), "it was loaded"
+        assert any(name.endswith("xdyna-unianimate.nodes.xdyna") for name in report["modules"]), (
+            "it was loaded"
+        )
         assert not imported & HEAVY, "the program itself may import them"
         assert report["told"] == [], "no network, no file written, no program started, no variable set"
         (told,) = re.findall(r"([\d.]+) seconds.*xdyna-unianimate", report["log"])
@@ -31,7 +33,11 @@ def test_loading_takes_less_than_a_second_and_touches_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "says"),
-    [("--cache-none", "loaded completely"), ("--lowvram", "loaded completely"), ("--novram", "loaded partially")],
+    [
+        ("--cache-none", "loaded completely"),
+        ("--lowvram", "loaded completely"),
+        ("--novram", "loaded partially"),
+    ],
 )
 def test_both_systems_run_with_an_option_that_changes_memory(start, shipped, option, says):
     """Core splits networks with --novram, and with --lowvram where memory is short, which it is not here."""

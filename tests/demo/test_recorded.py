@@ -50,7 +50,9 @@ def test_batches_show_the_skeletons_of_what_was_seen(folder: Path) -> None:
     batch = demo_train._draw_xdyna(0, own)
     assert batch["frames"].shape[1:] == (2, CANVAS[1], CANVAS[0], 3) and batch["poses"].shape[1] == 3
     assert batch["poses"].any() and batch["faces"].any()
-    bare = replace(own, recordings=tuple(replace(r, points=np.full_like(r.points, np.nan)) for r in own.recordings))
+    bare = replace(
+        own, recordings=tuple(replace(r, points=np.full_like(r.points, np.nan)) for r in own.recordings)
+    )
     assert not demo_train._draw_unianimate(0, bare)["poses"].any()
 
 

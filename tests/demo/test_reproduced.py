@@ -175,7 +175,12 @@ TOLERANCE = {"autoencoder": 0.01}
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "words", "stage", "before"), BEGINNINGS, ids=[b[0] for b in BEGINNINGS])
 def test_a_run_begins_as_that_of_the_shipped_weights_did(
-    name: str, words: tuple[str, ...], stage: str, before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    words: tuple[str, ...],
+    stage: str,
+    before: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two points of the curve, forty iterations: on the machine of the shipped run, one thread, to the bit."""
     if before:

@@ -275,7 +275,13 @@ def test_stored_networks_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
     monkeypatch.setattr(demo_train, "train", keep)
     monkeypatch.setattr(demo_train, "store", lambda *args: None)
-    for what, networks in (("xdyna", 2), ("unianimate", 1), ("vision", 1), ("decoder", 1), ("autoencoder", 1)):
+    for what, networks in (
+        ("xdyna", 2),
+        ("unianimate", 1),
+        ("vision", 1),
+        ("decoder", 1),
+        ("autoencoder", 1),
+    ):
         begun.clear()
         assert demo_train.main([what, str(tmp_path), "--go-on", "--iterations", "1"]) == 0
         assert len(begun) == networks

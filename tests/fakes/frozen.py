@@ -32,7 +32,9 @@ FILE_LISTS = {
 Frozen = dict[str, dict[str, Any]]
 
 
-def frozen(input_types: Mapping[str, Any], types: Sequence[str], names: Sequence[str], node: str) -> dict[str, Any]:
+def frozen(
+    input_types: Mapping[str, Any], types: Sequence[str], names: Sequence[str], node: str
+) -> dict[str, Any]:
     """One node: its inputs in the page's order (required first) and its outputs."""
     inputs = []
     for group in ("required", "optional"):

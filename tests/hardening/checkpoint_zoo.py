@@ -56,8 +56,14 @@ def zoo(folder: Path, canary: Path, cuts: int, spoilt: int) -> list[Hostile]:
     add_numbers(made, demo_files()[:spoilt])
     add_architectures(made)
     add_networks(made)
-    for kind, content in {"a.safetensors": tiny(), "zip.pth": saved(STATE), "old.pth": saved(STATE, False)}.items():
-        for at in np.unique(np.r_[1, np.linspace(2, len(content) - 2, cuts - 2).astype(int), len(content) - 1]):
+    for kind, content in {
+        "a.safetensors": tiny(),
+        "zip.pth": saved(STATE),
+        "old.pth": saved(STATE, False),
+    }.items():
+        for at in np.unique(
+            np.r_[1, np.linspace(2, len(content) - 2, cuts - 2).astype(int), len(content) - 1]
+        ):
             made.file(f"{kind} cut at {at}", kind, content[:at])
     return made.cases
 
@@ -78,12 +84,29 @@ def raw(header: object, data: bytes = b"\0" * 32, length: int | None = None) -> 
 
 
 def entry(start: object = 0, end: object = 32, shape: object = (8,), dtype: object = "F32") -> dict:
-    return {"dtype": dtype, "shape": shape if isinstance(shape, str) else list(shape), "data_offsets": [start, end]}
+    return {
+        "dtype": dtype,
+        "shape": shape if isinstance(shape, str) else list(shape),
+        "data_offsets": [start, end],
+    }
 
 
 def add_headers(made: Zoo) -> None:
     good = json.dumps({"a": entry()}).encode()
-    for length in (0, 1, 2, 8, len(good) - 1, len(good) + 33, 10**8, 10**8 + 1, 2**31, 2**40, 2**63 - 1, 2**64 - 1):
+    for length in (
+        0,
+        1,
+        2,
+        8,
+        len(good) - 1,
+        len(good) + 33,
+        10**8,
+        10**8 + 1,
+        2**31,
+        2**40,
+        2**63 - 1,
+        2**64 - 1,
+    ):
         made.file(f"a header of {length} bytes", "a.safetensors", raw(good, length=length))
     headers: dict[str, object] = {
         "overlapping offsets": {"a": entry(0, 32), "b": entry(16, 32, [4])},
@@ -137,9 +160,15 @@ def add_headers(made: Zoo) -> None:
     for times in (19_000, 250_000, 1_500_000):
         many = ",".join(f'"{number}":{{}}' for number in range(times))
         made.file(f"a header of {times} entries", "a.safetensors", raw(f"{{{many}}}".encode()))
-    for name, sign, times in (("lists", "[],", 1_300_000), ("numbers", "7,", 2_000_000), ("texts", '"",', 1_300_000)):
+    for name, sign, times in (
+        ("lists", "[],", 1_300_000),
+        ("numbers", "7,", 2_000_000),
+        ("texts", '"",', 1_300_000),
+    ):
         made.file(f"a header of {name}", "a.safetensors", raw(f'{{"a":[{sign * times}0]}}'.encode()))
-    counted = ",".join(f'"{i}":{{"dtype":"F32","shape":[1,1,1,1],"data_offsets":[0,4]}}' for i in range(19_000))
+    counted = ",".join(
+        f'"{i}":{{"dtype":"F32","shape":[1,1,1,1],"data_offsets":[0,4]}}' for i in range(19_000)
+    )
     made.file("19,000 tensors of the same bytes", "a.safetensors", raw(f"{{{counted}}}".encode()))
     for name in ("../../x", "/etc/x", "", "a\0b", "a" * 100_000, "__metadata__x", "имя"):
         made.file(f"a tensor named {name[:12]!r}", "a.safetensors", raw({name: entry()}), OPENS)
@@ -243,7 +272,9 @@ def add_code(made: Zoo, canary: Path) -> None:
             "builtins.getattr chain": chain,
             "eval beside weights": Calls(eval, write),
             "state set on a call": Calls(dict, then=({"a": 1},)),
-            "a call among items": Calls(collections.OrderedDict, then=(None, None, iter([("a", Calls(eval, write))]))),
+            "a call among items": Calls(
+                collections.OrderedDict, then=(None, None, iter([("a", Calls(eval, write))]))
+            ),
             "list items": Calls(list, then=(None, iter([Calls(eval, write)]))),
             "a counter": collections.Counter("abc"),
             "a named tuple's class": collections.namedtuple,
@@ -293,10 +324,19 @@ def add_pickles(made: Zoo) -> None:
     inside: dict = {"a": torch.ones(2)}
     inside["itself"] = inside
     made.file("a dict in itself", "a.pth", saved(inside), OPENS)
-    made.file("names of numbers", "a.pth", saved({1: torch.ones(2), (2,): torch.ones(2), None: torch.ones(1)}), OPENS)
+    made.file(
+        "names of numbers",
+        "a.pth",
+        saved({1: torch.ones(2), (2,): torch.ones(2), None: torch.ones(1)}),
+        OPENS,
+    )
     made.file("an expanded tensor", "a.pth", saved({"a": torch.ones(1).expand(10**9)}))
     made.file("a sparse tensor", "a.pth", saved({"a": torch.eye(3).to_sparse()}))
-    made.file("a quantised tensor", "a.pth", saved({"a": torch.quantize_per_tensor(torch.ones(3), 1, 0, torch.qint8)}))
+    made.file(
+        "a quantised tensor",
+        "a.pth",
+        saved({"a": torch.quantize_per_tensor(torch.ones(3), 1, 0, torch.qint8)}),
+    )
     whole = saved(STATE)
     made.file("storages that lie", "a.pth", whole.replace(b"K@tq", b"M\xff\xfft"[:4], 1))
     old = saved(STATE, False).replace(struct.pack("<q", 64), struct.pack("<q", 2**40))
@@ -309,9 +349,15 @@ def add_archives(made: Zoo) -> None:
     bomb = zipped(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED, **{"data/0": b"\0" * 100_000_000})
     made.file("a bomb of data", "a.pth", bomb)
     made.file("a zip in a zip", "a.pth", zipped(whole))
-    made.file("two lists of tensors", "a.pth", zipped(pickle.dumps({}, 2), **{"b/data.pkl": pickle.dumps({}, 2)}))
-    made.file("names that lead out", "a.pth", zipped(pickle.dumps({}, 2), **{"../../x": b"a", "/etc/x": b"b"}))
-    made.file("a script", "a.pt", zipped(pickle.dumps({}, 2), **{"constants.pkl": b"\x80\x02).", "code/a.py": b"1"}))
+    made.file(
+        "two lists of tensors", "a.pth", zipped(pickle.dumps({}, 2), **{"b/data.pkl": pickle.dumps({}, 2)})
+    )
+    made.file(
+        "names that lead out", "a.pth", zipped(pickle.dumps({}, 2), **{"../../x": b"a", "/etc/x": b"b"})
+    )
+    made.file(
+        "a script", "a.pt", zipped(pickle.dumps({}, 2), **{"constants.pkl": b"\x80\x02).", "code/a.py": b"1"})
+    )
     for count in (10_000, 60_000):
         entries = {f"data/{n}": b"" for n in range(count)}
         made.file(f"{count} entries", "a.pth", zipped(pickle.dumps({}, 2), **entries))
@@ -321,7 +367,11 @@ def add_archives(made: Zoo) -> None:
     made.file("another zip", "a.pth", pictures.getvalue())
     at = whole.rindex(b"PK\x01\x02")
     for name, place, value in (("packed", 10, 8), ("encrypted", 8, 1), ("size", 24, 0xFFFF)):
-        made.file(f"a directory that lies about {name}", "a.pth", patched(whole, at + place, struct.pack("<H", value)))
+        made.file(
+            f"a directory that lies about {name}",
+            "a.pth",
+            patched(whole, at + place, struct.pack("<H", value)),
+        )
     tape = io.BytesIO()
     with tarfile.open(fileobj=tape, mode="w") as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):
@@ -378,7 +428,9 @@ def add_numbers(made: Zoo, files: list[Path]) -> None:
             made.file(f"{kind} in {file.name}", file.name, content, OPENS)
         rest = {key: state[key] for key in state if key != name}
         made.file(f"{file.name} without {name}", file.name, save(rest, metadata), OPENS)
-        made.file(f"{file.name} with more", file.name, save({**state, "more": torch.ones(1)}, metadata), OPENS)
+        made.file(
+            f"{file.name} with more", file.name, save({**state, "more": torch.ones(1)}, metadata), OPENS
+        )
 
 
 CONFIGS = (
@@ -405,11 +457,15 @@ def add_architectures(made: Zoo) -> None:
 # ---- ONNX ----------------------------------------------------------------------------------------------
 
 
-def network(shapes: list[list], outputs: int, operation: str = "Relu", external: str = "", domain: str = "") -> bytes:
+def network(
+    shapes: list[list], outputs: int, operation: str = "Relu", external: str = "", domain: str = ""
+) -> bytes:
     """An ONNX network of inputs of these shapes and so many outputs; ``external``: a file its weights lie in."""
     from onnx import TensorProto, helper
 
-    inputs = [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape) for i, shape in enumerate(shapes)]
+    inputs = [
+        helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape) for i, shape in enumerate(shapes)
+    ]
     weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1])
     if external:
         weights.data_location = TensorProto.EXTERNAL

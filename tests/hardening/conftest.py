@@ -29,12 +29,16 @@ def is_full(config: pytest.Config) -> bool:
     chosen = os.environ.get("XDUA_HARDENING")
     if chosen:
         return chosen == "full"
-    asked = [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
+    asked = [
+        Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args
+    ]
     return all(path.is_relative_to(HERE) for path in asked)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: runs where `pytest tests/hardening` was asked for, not in the suite")
+    config.addinivalue_line(
+        "markers", "full: runs where `pytest tests/hardening` was asked for, not in the suite"
+    )
     config.stash[COLLECTED] = defaultdict(Counter)
     config.stash[SKIPPED] = []
 

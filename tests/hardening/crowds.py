@@ -19,7 +19,18 @@ SIZES = (
 
 EXTREMES = (np.nan, np.inf, -np.inf, 1e308, -1e308, 1e30, -1e12, 1e7, 0.0, -0.0, 5e-324)
 """What a broken backend may give for a coordinate."""
-SCORES = (np.nan, np.inf, -np.inf, -1.0, 0.0, 0.3, np.nextafter(np.float32(0.3), np.float32(1)), 1.0, 7.5, 3e38)
+SCORES = (
+    np.nan,
+    np.inf,
+    -np.inf,
+    -1.0,
+    0.0,
+    0.3,
+    np.nextafter(np.float32(0.3), np.float32(1)),
+    1.0,
+    7.5,
+    3e38,
+)
 
 CHOICES = ("largest", "largest", "leftmost", "rightmost", "centre", "first", 0, 1)
 

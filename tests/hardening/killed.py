@@ -54,7 +54,14 @@ def cache(target: Path, source: str) -> None:
     PoseCache(target.parent).store(target.stem, load_poses(source))
 
 
-OURS = ("app.convert", "app.download", "app.state", "video_core.video", "video_core.weights", "pose_align.interchange")
+OURS = (
+    "app.convert",
+    "app.download",
+    "app.state",
+    "video_core.video",
+    "video_core.weights",
+    "pose_align.interchange",
+)
 MODULES = ("av", "PIL.PngImagePlugin", *(f"xdyna_unianimate.{name}" for name in OURS))
 
 JOBS = {"encode": encode, "convert": convert, "download": download, "cache": cache}

@@ -101,7 +101,11 @@ def add_formats(made: Zoo) -> None:
         videos[f"turned by {turn}"] = f"turn{turn}.mp4", lambda turn=turn: encoded(clip(3), rotation=turn)
     for name, (file, content) in videos.items():
         made.file(name, file, content(), WORKS)
-    for name, matrix in {"mirrored": (-1, 0, 0, 1), "flat matrix": (0, 0, 0, 0), "sheared": (1, 1, 1, 1)}.items():
+    for name, matrix in {
+        "mirrored": (-1, 0, 0, 1),
+        "flat matrix": (0, 0, 0, 0),
+        "sheared": (1, 1, 1, 1),
+    }.items():
         made.file(f"display matrix, {name}", "matrix.mp4", media.with_matrix(encoded(clip(3)), matrix), WORKS)
     wrong = {"named .png": "a.png", "named .txt": "a.txt", "without an ending": "a", "a pattern": "%03d.mp4"}
     for name, file in wrong.items():
@@ -205,7 +209,15 @@ def jpeg(width: int, height: int) -> bytes:
 
 
 def tiff(width: int, height: int) -> bytes:
-    entries = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (279, 4, 9)]
+    entries = [
+        (256, 4, width),
+        (257, 4, height),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (279, 4, 9),
+    ]
     packed = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + b"\0\0\0\0" + b"\0" * 9
 
@@ -238,7 +250,9 @@ def add_giants(made: Zoo) -> None:
     made.file("avi claims nothing", "none.avi", raw_avi(0, 0))
     made.file("avi claims less than nothing", "less.avi", raw_avi(-64, -48))
     made.file("jpg claims 65,535", "giant.jpg", jpeg(65_535, 65_535), REFUSED)
-    made.file("gif claims 65,535", "giant.gif", b"GIF89a" + struct.pack("<HH", 65535, 65535) + animated("GIF")[10:])
+    made.file(
+        "gif claims 65,535", "giant.gif", b"GIF89a" + struct.pack("<HH", 65535, 65535) + animated("GIF")[10:]
+    )
     made.file("a frame claims 16,383", "grows.ivf", vp8(16_383, 16_383))
     text = chunk(b"zTXt", b"a\0\0" + deflated(300_000_000))
     profile = chunk(b"iCCP", b"a\0\0" + deflated(300_000_000))
@@ -256,7 +270,7 @@ def add_giants(made: Zoo) -> None:
 def add_playlists(made: Zoo) -> None:
     target = made.secret / "secret.mp4"
     hls = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n"
-    key = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXT-X-KEY:METHOD=AES-128,URI=\"{}\"\n#EXTINF:9,\na.ts\n#EXT-X-ENDLIST\n"
+    key = '#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXT-X-KEY:METHOD=AES-128,URI="{}"\n#EXTINF:9,\na.ts\n#EXT-X-ENDLIST\n'
     dash = '<?xml version="1.0"?><MPD><Period><AdaptationSet><BaseURL>{}</BaseURL></AdaptationSet></Period></MPD>'
     texts = {
         "HLS": hls,
@@ -389,7 +403,9 @@ def whole_files() -> dict[str, bytes]:
 
 def add_cut(made: Zoo, kind: str, content: bytes, times: int) -> None:
     """Cut at the first bytes, at the last, and evenly in between."""
-    places = np.unique(np.r_[1, len(content) - 1, np.linspace(2, len(content) - 2, max(times - 2, 1)).astype(int)])
+    places = np.unique(
+        np.r_[1, len(content) - 1, np.linspace(2, len(content) - 2, max(times - 2, 1)).astype(int)]
+    )
     for at in places:
         made.file(f"{kind} cut at {at}", kind, content[:at])
 

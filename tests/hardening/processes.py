@@ -70,7 +70,9 @@ def why_no_trace() -> str:
     strace = shutil.which("strace")
     if strace is None:
         return "strace is not installed"
-    tried = subprocess.run([strace, "-e", "execve", sys.executable, "-c", "1"], capture_output=True, text=True)
+    tried = subprocess.run(
+        [strace, "-e", "execve", sys.executable, "-c", "1"], capture_output=True, text=True
+    )
     return "" if tried.returncode == 0 else f"strace cannot trace here: {tried.stderr.strip()[:120]}"
 
 
@@ -157,7 +159,10 @@ def touched(trace: Sequence[str], folder: Path) -> Iterator[Touched]:
         found = _CALL.match(line)
         if found is None or found["name"] not in FILE_CALLS:
             continue
-        opens, failed = found["name"] in ("open", "openat", "openat2", "creat"), found["result"].startswith("-1")
+        opens, failed = (
+            found["name"] in ("open", "openat", "openat2", "creat"),
+            found["result"].startswith("-1"),
+        )
         writes = not opens or bool(re.search("O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", found["given"]))
         opened = _OPENED.match(found["result"])
         if opens and opened:
@@ -198,4 +203,6 @@ def started(trace: Sequence[str]) -> list[str]:
 
     Without the system's list of libraries (``ldconfig -p``), which torch's CUDA build asks for when imported.
     """
-    return [line for line in trace if "execve(" in line and '/ldconfig", ["/sbin/ldconfig", "-p"]' not in line]
+    return [
+        line for line in trace if "execve(" in line and '/ldconfig", ["/sbin/ldconfig", "-p"]' not in line
+    ]

@@ -58,7 +58,9 @@ def converting(folder: Path) -> Job:
 
 def caching(folder: Path) -> Job:
     rng = np.random.default_rng(0)
-    poses = PoseSequence(rng.uniform(0, 500, (2000, POINTS, 2)), rng.uniform(0, 1, (2000, POINTS)), (512, 512))
+    poses = PoseSequence(
+        rng.uniform(0, 500, (2000, POINTS, 2)), rng.uniform(0, 1, (2000, POINTS)), (512, 512)
+    )
     save_poses(poses, folder / "source.npz")
 
     def whole(file: Path) -> bool:
@@ -101,7 +103,14 @@ def left(job: Job, folder: Path) -> list[Path]:
         # Half files count as nobody's after a minute.
         os.utime(part, (time.time() - 100,) * 2)
     job_again(job)
-    known = {folder / "started", folder / "source.npz", folder / "a.pth", job.target, job.target.parent, folder}
+    known = {
+        folder / "started",
+        folder / "source.npz",
+        folder / "a.pth",
+        job.target,
+        job.target.parent,
+        folder,
+    }
     return [path for path in folder.rglob("*") if path not in known and job.target not in path.parents]
 
 

@@ -89,7 +89,10 @@ def test_each_works_or_is_one_sentence(run, tally: Tally) -> None:
             tally.lost(f"{what}: {report['crash']}")
         elif report["peak"] > MEMORY + PER_PIXEL * case.pixels:
             tally.lost(f"{what}: took {report['peak'] / 1e6:.0f} MB")
-        elif way == "clip" and case.expect not in (media_zoo.EITHER, "refused" if report["said"] else "works"):
+        elif way == "clip" and case.expect not in (
+            media_zoo.EITHER,
+            "refused" if report["said"] else "works",
+        ):
             tally.lost(f"{what}: should have been {case.expect}; {report['said'] or 'was read'}")
         elif report["said"]:
             # A name may hold a line's end of its own; whether it was said is what counts.

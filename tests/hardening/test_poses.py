@@ -151,7 +151,9 @@ def face_maps(poses: PoseSequence, target: PoseSequence | None, digest: Digest) 
             assert (boxes >= 0).all() and (boxes <= [*size, *size]).all(), boxes
 
 
-def run_twice(seed: int, folder: Path, tally: Tally, way: Callable[[crowds.Case, Path], str] = journey) -> None:
+def run_twice(
+    seed: int, folder: Path, tally: Tally, way: Callable[[crowds.Case, Path], str] = journey
+) -> None:
     """A seed's journey, counted; whatever comes of it, a result or a refusal, comes again the second time."""
 
     def outcome() -> str | PoseError:

@@ -56,7 +56,20 @@ PATIENCE = 3.0
 SENTENCES = {"ValueError", "PoseError", "CheckpointError", "VideoError", "NonFiniteError", "OSError", "ImportError",
              "FileNotFoundError", "PermissionError", "UsageError"}  # fmt: skip
 """Types whose text a user is shown."""
-WRONG: tuple[Any, ...] = (None, "x", "9" * 400, -1, 2**63, 1e308, math.nan, [], [1, 2, 3], {"a": {}}, "\0", "\n")
+WRONG: tuple[Any, ...] = (
+    None,
+    "x",
+    "9" * 400,
+    -1,
+    2**63,
+    1e308,
+    math.nan,
+    [],
+    [1, 2, 3],
+    {"a": {}},
+    "\0",
+    "\n",
+)
 AT_ONCE = 3
 """Of the hostile names for each widget, those of the others in turn; all of them are traced, see below."""
 PROMPTS = 20
@@ -210,7 +223,9 @@ def test_file_names_open_nothing_outside(tally, tmp_path):
     base, trace = tmp_path / "comfy", tmp_path / "trace.txt"
     (base / "models" / "unianimate").mkdir(parents=True)
     begin = ["-D", "-y"]
-    with server.serving(comfy_host.real_path(), ROOT, base, before=processes.tracing(trace, TRACED, *begin)) as one:
+    with server.serving(
+        comfy_host.real_path(), ROOT, base, before=processes.tracing(trace, TRACED, *begin)
+    ) as one:
         names = (*NAMES, *around(base))
         # What a run opens of ComfyUI and of Python for the first time.
         for prefix in ("baseline/x", f"{BEGIN}/x"):
@@ -221,7 +236,11 @@ def test_file_names_open_nothing_outside(tally, tmp_path):
     at = {name: next(i for i, line in enumerate(lines) if f"/output/{name}" in line) for name in (BEGIN, END)}
     known = {one.path for one in processes.touched(lines[: at[BEGIN]], base) if not one.writes}
     for line in lines:
-        if "connect(" in line and re.search(r"AF_INET6?\b", line) and not re.search(r"127\.0\.0\.1|::1", line):
+        if (
+            "connect(" in line
+            and re.search(r"AF_INET6?\b", line)
+            and not re.search(r"127\.0\.0\.1|::1", line)
+        ):
             tally.lost(f"connects: {line}")
     seen = 0
     for call in processes.touched(lines[at[BEGIN] : at[END]], base):
@@ -280,7 +299,9 @@ def twenty(tally: Tally, running: server.Server) -> None:
     assert len(queue["queue_running"]) + len(queue["queue_pending"]) > PROMPTS // 2
     for number in sent:
         entry = running.wait(number)
-        tally.worked() if entry["status"]["status_str"] == "success" else tally.lost(str(entry["status"]["messages"]))
+        tally.worked() if entry["status"]["status_str"] == "success" else tally.lost(
+            str(entry["status"]["messages"])
+        )
     assert len(list((running.base / "output" / "queue").iterdir())) == PROMPTS
 
 
@@ -308,8 +329,12 @@ def test_two_servers_share_models_and_cache(tally, tmp_path, monkeypatch):
             numbers = [one.start(set_widgets(json.loads(json.dumps(prompt)), seed=seed)) for one in both]
             for one, number in zip(both, numbers, strict=True):
                 status = one.wait(number, 300)["status"]
-                tally.worked() if status["status_str"] == "success" else tally.lost(str(status["messages"])[:1500])
+                tally.worked() if status["status_str"] == "success" else tally.lost(
+                    str(status["messages"])[:1500]
+                )
     assert list((tmp_path / "cache").rglob("*.npz"))
     assert not [*(tmp_path / "cache").rglob("*.part"), *models.rglob("*.partial")]
-    first, second = (sorted(file.name for file in (tmp_path / name / "output").rglob("*.*")) for name in ("one", "two"))
+    first, second = (
+        sorted(file.name for file in (tmp_path / name / "output").rglob("*.*")) for name in ("one", "two")
+    )
     assert first and first == second

@@ -82,7 +82,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps that were done."""
     done: list[int] = []
     keep = state.Part.keep
-    monkeypatch.setattr(state.Part, "keep", lambda part, reached: (done.append(reached.done), keep(part, reached)))
+    monkeypatch.setattr(
+        state.Part, "keep", lambda part, reached: (done.append(reached.done), keep(part, reached))
+    )
     return done
 
 
@@ -130,13 +132,17 @@ def test_at_its_defaults_nothing_is_changed_or_written(comfy, place) -> None:
     assert list(place.iterdir()) == []
 
 
-@pytest.mark.parametrize(("choice", "together"), [("auto", "auto"), ("together", True), ("one after the other", False)])
+@pytest.mark.parametrize(
+    ("choice", "together"), [("auto", "auto"), ("together", True), ("one after the other", False)]
+)
 def test_branches_reach_the_pipeline(comfy, monkeypatch, choice, together) -> None:
     from xdyna_unianimate.unianimate_core import pipeline
 
     seen = []
     settled = pipeline.settled
-    monkeypatch.setattr(pipeline, "settled", lambda how, *rest: seen.append(how.together) or settled(how, *rest))
+    monkeypatch.setattr(
+        pipeline, "settled", lambda how, *rest: seen.append(how.together) or settled(how, *rest)
+    )
     comfy.executor().run(with_options(graph(2, steps=1), branches=choice))
     assert seen == [together]
 

@@ -29,7 +29,10 @@ UNIANIMATE_FILES = (
     "open_clip_pytorch_model.bin",
 )
 XDYNA_FILES = ("unet-checkpoint-epoch-5.ckpt", "ip-adapter-plus_sd15.bin")
-CONTROLNETS = {"pose": "controlnet-checkpoint-epoch-5.ckpt", "face": "controlnet-face-checkpoint-epoch-2.ckpt"}
+CONTROLNETS = {
+    "pose": "controlnet-checkpoint-epoch-5.ckpt",
+    "face": "controlnet-face-checkpoint-epoch-2.ckpt",
+}
 FILES_OF = {
     "XDUA_LoadPoseDetector": lambda node: POSE_FILES,
     "XDUA_LoadUniAnimate": lambda node: UNIANIMATE_FILES,

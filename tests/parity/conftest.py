@@ -53,6 +53,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"  {name}: {len(cases)} cases, {cases.total()} comparisons")
     for path in sorted(golden.folder().glob("*/*.json")):
         if missing := golden.missing_weights(path.parent.name, path.stem):
-            terminalreporter.line(f"  {path.parent.name}/{path.stem}: left out, its weights {missing} are not here")
+            terminalreporter.line(
+                f"  {path.parent.name}/{path.stem}: left out, its weights {missing} are not here"
+            )
     cases, comparisons = (sum(count(c) for c in golden.used.values()) for count in (len, lambda c: c.total()))
     terminalreporter.line(f"parity: {len(golden.used)} files, {cases} cases, {comparisons} comparisons")

@@ -65,7 +65,9 @@ def record(unet: UniAnimateUNet, names: list[str]) -> dict[str, Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("file", files("unianimate", "unet_intermediates") if files("unianimate", "unet") else [])
+@pytest.mark.parametrize(
+    "file", files("unianimate", "unet_intermediates") if files("unianimate", "unet") else []
+)
 def test_every_stage(file: str) -> None:
     golden, whole = Golden("unianimate", file), Golden("unianimate", "unet")
     unet = UniAnimateUNet(network("unet").config).eval().requires_grad_(False)

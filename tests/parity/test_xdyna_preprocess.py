@@ -18,7 +18,9 @@ def entries(kind: str):
         "xdyna",
         "preprocess*",
         lambda g: [
-            i for i, row in enumerate(g.meta.get(kind, [])) if "index" not in row or f"crop.{row['index']}.in" in g
+            i
+            for i, row in enumerate(g.meta.get(kind, []))
+            if "index" not in row or f"crop.{row['index']}.in" in g
         ],
     )
 

@@ -56,7 +56,9 @@ def main(source: Path, target: Path) -> None:
             meta[name] = meta[name][::step]
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         if patterns:
-            meta = copy_tensors(source / f"{file}.safetensors", target / f"{file}.safetensors", patterns, meta)
+            meta = copy_tensors(
+                source / f"{file}.safetensors", target / f"{file}.safetensors", patterns, meta
+            )
         (target / f"{file}.json").write_text(json.dumps(meta) + "\n")
         copy_pictures(source / file, target / file, meta)
     shutil.copy(source / "tolerances.json", target)

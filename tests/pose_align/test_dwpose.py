@@ -222,7 +222,11 @@ class FakeSession:
     raises = ("CUDAExecutionProvider",)
 
     def __init__(
-        self, model: bytes, options: object, providers: list[str], disabled_optimizers: list[str] | None = None
+        self,
+        model: bytes,
+        options: object,
+        providers: list[str],
+        disabled_optimizers: list[str] | None = None,
     ) -> None:
         assert isinstance(model, bytes)
         self.provider, self.left_out = providers[0], disabled_optimizers
@@ -296,7 +300,9 @@ def with_sparse(where: str) -> bytes:
     value = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
     sparse = helper.make_sparse_tensor(value, helper.make_tensor("i", TensorProto.INT64, [1], [3]), [2**28])
     constant = helper.make_node("Constant", [], ["w"], sparse_value=sparse)
-    x, y, yes = (helper.make_tensor_value_info(name, kind, [1]) for name, kind in zip("xyc", (1, 1, 9), strict=True))
+    x, y, yes = (
+        helper.make_tensor_value_info(name, kind, [1]) for name, kind in zip("xyc", (1, 1, 9), strict=True)
+    )
     branch = helper.make_graph([constant], "branch", [], [helper.make_tensor_value_info("w", 1, None)])
     nodes = {
         "initializer": [helper.make_node("Add", ["x", "w"], ["y"])],
@@ -305,12 +311,16 @@ def with_sparse(where: str) -> bytes:
         "function": [helper.make_node("Own", ["x"], ["y"], domain="own")],
         "nowhere": [helper.make_node("Relu", ["x"], ["y"])],
     }[where]
-    graph = helper.make_graph(nodes, "g", [x, yes], [y], sparse_initializer=[sparse] if where == "initializer" else [])
+    graph = helper.make_graph(
+        nodes, "g", [x, yes], [y], sparse_initializer=[sparse] if where == "initializer" else []
+    )
     versions = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
     add = helper.make_node("Add", ["a", "w"], ["b"])
     own = helper.make_function("own", "Own", ["a"], ["b"], [constant, add], versions[:1])
     functions = [own] if where == "function" else []
-    return helper.make_model(graph, opset_imports=versions, functions=functions, ir_version=9).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=versions, functions=functions, ir_version=9
+    ).SerializeToString()
 
 
 @pytest.mark.parametrize("where", ["initializer", "node", "branch", "function"])
@@ -410,7 +420,9 @@ def test_onnxruntime_is_told_to_send_nothing_before_it_is_imported() -> None:
         "print(os.environ['ORT_DISABLE_TELEMETRY'])\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
+    )
     assert done.stdout.split() == ["1"]
 
 

@@ -400,7 +400,10 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ("poses.json", b"[" * 100_000),
         ("poses.json", b'{"format": "xdua-poses", "version": 1, "scores": [[1e999]]}'),
-        ("poses.json", b'[{"canvas_width": 9, "canvas_height": 9, "people": [{"pose_keypoints_2d": ["a"]}]}]'),
+        (
+            "poses.json",
+            b'[{"canvas_width": 9, "canvas_height": 9, "people": [{"pose_keypoints_2d": ["a"]}]}]',
+        ),
         ("poses.json", b'[{"canvas_width": 1e300, "canvas_height": 9, "people": []}]'),
         ("poses.npz", b"PK\x03\x04"),
     ],

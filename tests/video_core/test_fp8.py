@@ -37,7 +37,9 @@ def test_the_error_of_a_weight_is_bounded(layer: nn.Module) -> None:
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH), nn.Linear(WIDTH, 4))
+    return nn.Sequential(
+        nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH), nn.Linear(WIDTH, 4)
+    )
 
 
 def bytes_of(module: nn.Module) -> int:
@@ -45,7 +47,10 @@ def bytes_of(module: nn.Module) -> int:
 
 
 def test_half_the_bytes_and_nearly_the_same_result() -> None:
-    plain, x = network().to(torch.bfloat16).requires_grad_(False), torch.randn(64, WIDTH, dtype=torch.bfloat16)
+    plain, x = (
+        network().to(torch.bfloat16).requires_grad_(False),
+        torch.randn(64, WIDTH, dtype=torch.bfloat16),
+    )
     expected, before = plain(x), bytes_of(plain)
     stored = store_in_eight_bits(plain)
     assert bytes_of(stored) < 0.52 * before

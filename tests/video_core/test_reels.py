@@ -155,7 +155,13 @@ def test_sound_comes_out_as_it_went_in(channels: int, length: int, tmp_path: Pat
     reel = filled(SoundReel(tmp_path, 0), parts(samples))
     assert (reel.shape, reel.dtype) == (samples.shape, samples.dtype)
     assert np.array_equal(reel[:, :], samples)
-    for start, stop in ((0, 1), (5, 1029), (SOUND_BLOCK - 3, SOUND_BLOCK + 4), (length - 2, length + 9), (9, 3)):
+    for start, stop in (
+        (0, 1),
+        (5, 1029),
+        (SOUND_BLOCK - 3, SOUND_BLOCK + 4),
+        (length - 2, length + 9),
+        (9, 3),
+    ):
         assert np.array_equal(reel[:, start:stop], samples[:, start:stop])
     assert np.array_equal(reel[0, 10:20], samples[0, 10:20])
 

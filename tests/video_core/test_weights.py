@@ -566,7 +566,9 @@ def test_an_architecture_that_fits_is_taken() -> None:
 @pytest.mark.parametrize("layers", [0, 30_000])
 def test_a_network_that_cannot_be_built_is_one_sentence(layers: int) -> None:
     def network(config: Little) -> nn.Module:
-        return nn.Sequential(*[nn.Linear(config.width // config.layers, 1) for _ in range(config.layers or 1)])
+        return nn.Sequential(
+            *[nn.Linear(config.width // config.layers, 1) for _ in range(config.layers or 1)]
+        )
 
     with pytest.raises(CheckpointError, match="a network that cannot be built") as caught:
         built(network, Little(layers=layers), {})
@@ -590,7 +592,11 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", weights.READ_DTYPES.values(), ids=list(weights.READ_DTYPES))
 def test_every_type_is_read_as_safetensors_reads_it(tmp_path, dtype):
     bits = torch.randint(0, 2, (3, 8), dtype=torch.uint8).repeat(1, 8)
-    tensors = {"odd": torch.ones(3, dtype=torch.uint8), "a": bits.view(dtype), "none": torch.empty(0, 4, dtype=dtype)}
+    tensors = {
+        "odd": torch.ones(3, dtype=torch.uint8),
+        "a": bits.view(dtype),
+        "none": torch.empty(0, 4, dtype=dtype),
+    }
     save_file(tensors, tmp_path / "a.safetensors")
     opened, theirs = open_checkpoint(tmp_path / "a.safetensors"), load_file(tmp_path / "a.safetensors")
     assert set(opened) == set(theirs)
@@ -637,7 +643,7 @@ def test_a_header_that_becomes_far_larger_than_it_is(part: str, tmp_path: Path) 
 
 def test_metadata_may_hold_anything(tmp_path: Path) -> None:
     """Trainers store all captions of their pictures, as JSON in a text."""
-    text = json.dumps({f"a {i}, \\ \"b\"": [[{}], i] for i in range(40_000)})
+    text = json.dumps({f'a {i}, \\ "b"': [[{}], i] for i in range(40_000)})
     save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", {"tags": text})
     assert open_checkpoint(tmp_path / "a.safetensors").metadata["tags"] == text
 

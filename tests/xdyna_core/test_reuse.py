@@ -89,7 +89,10 @@ def rows_through(*networks: nn.Module) -> Iterator[Counter[str]]:
 @pytest.mark.parametrize("one_text", [True, False])
 @pytest.mark.parametrize("loop", [True, False])
 def test_all_savings_at_once(together: bool, batch: int, one_text: bool, loop: bool) -> None:
-    told, settings = conditions(one_text=one_text), replace(SETTINGS, together=together, batch=batch, loop=loop)
+    told, settings = (
+        conditions(one_text=one_text),
+        replace(SETTINGS, together=together, batch=batch, loop=loop),
+    )
     plain = run(told, replace(settings, reuse=NOTHING))
     torch.testing.assert_close(run(told, settings), plain, **CLOSE)
 
@@ -107,7 +110,9 @@ def test_each_saving_of_the_layers_alone(saving: str) -> None:
     told = conditions()
     layers = replace(PLAIN_LAYERS, **{saving: getattr(SMALL, saving)})
     plain = run(told, replace(SETTINGS, reuse=NOTHING))
-    torch.testing.assert_close(run(told, replace(SETTINGS, reuse=replace(NOTHING, layers=layers))), plain, **CLOSE)
+    torch.testing.assert_close(
+        run(told, replace(SETTINGS, reuse=replace(NOTHING, layers=layers))), plain, **CLOSE
+    )
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -251,7 +256,9 @@ def branchless(asked: list[list[int]]):
     return compute
 
 
-@pytest.mark.parametrize("network", [UNET.conv_out, POSE.net.controlnet_mid_block], ids=["unet", "ControlNet"])
+@pytest.mark.parametrize(
+    "network", [UNET.conv_out, POSE.net.controlnet_mid_block], ids=["unet", "ControlNet"]
+)
 @pytest.mark.parametrize(("first", "times"), [(0, 1), (1, 1), (2, 4)])
 def test_memory_that_runs_out_costs_speed_alone(network: nn.Module, first: int, times: int) -> None:
     told, settings = conditions(), replace(SETTINGS, together=True, batch=2)
