@@ -168,8 +168,8 @@ BEGINNINGS = (
     ("xdyna_body_more", ("xdyna", "--go-on", "--seed", "1", "--iterations", "5200"), "body", True),
 )
 
-TOLERANCE = {"autoencoder": 0.01}
-"""Relative, of a point of the curve. Others: 1e-6, as many digits as are kept."""
+TOLERANCE = {"autoencoder": 0.01, "unianimate": 1e-3, "xdyna_base": 1e-3}
+"""Relative, of a point of the curve: the first runs rounded otherwise. Others: 1e-6, as many digits as are kept."""
 
 
 @pytest.mark.slow
@@ -182,7 +182,7 @@ def test_a_run_begins_as_that_of_the_shipped_weights_did(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two points of the curve, forty iterations: on the machine of the shipped run, one thread, to the bit."""
+    """Two points of the curve, forty iterations, on the machine of the shipped run with one thread."""
     if before:
         take_weights_before(tmp_path, monkeypatch)
     if name == "xdyna_base":
