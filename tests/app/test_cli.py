@@ -204,9 +204,11 @@ def test_pose_looks_at_a_video_once(run, monkeypatch: pytest.MonkeyPatch) -> Non
         main([*map(str, words), "--no-cache"])
 
 
-@pytest.mark.parametrize("option", ["-o", "--preview", "--openpose"])
-def test_pose_overwrites_nothing_unasked(refused, option: str) -> None:
-    existing = Path("existing.json" if option == "--openpose" else "existing.npz")
+@pytest.mark.parametrize(
+    ("option", "name"), [("-o", "poses.npz"), ("--preview", "seen.mp4"), ("--openpose", "poses.json")]
+)
+def test_pose_overwrites_nothing_unasked(refused, option: str, name: str) -> None:
+    existing = Path(name)
     existing.write_text("precious")
     assert "exists already" in refused("pose", inputs.DRIVING, "--detector", "demo", option, existing)
     assert existing.read_text() == "precious"
