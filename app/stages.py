@@ -309,15 +309,31 @@ class XDynaStages(Stages):
         height, width = self.latent
         return min(6 * 64 * height * width * self.asked.frames, 2 * HELD) if self.asked.system.face else 0
 
-    def hint_bytes(self) -> int:
-        """Of the control images whose embeddings are kept."""
+    def hints(self) -> tuple[int, int]:
+        """Control images of a ControlNet whose embeddings are kept, and bytes of one."""
         from ..xdyna_core.config import ControlNetConfig
         from ..xdyna_core.reuse import HINT_BYTES, HINT_FRAMES
 
         height, width = self.latent
         channels = self.config(ControlNetConfig(), "XDYNA_POSE").block_out_channels[0]
         each = channels * height * width * self.asked.dtype.itemsize
-        return len(self.kinds) * min(HINT_BYTES // each, HINT_FRAMES, self.asked.frames) * each
+        return min(HINT_BYTES // each, HINT_FRAMES, self.asked.frames), each
+
+    def hint_bytes(self) -> int:
+        """Of all embeddings that are kept."""
+        kept, each = self.hints()
+        return len(self.kinds) * kept * each
+
+    def of_window(self, added: Residuals) -> Residuals:
+        """A copy of what ControlNets added, which stands for what a step makes anew; where there are several windows
+        with the copies of ``OncePerFrame``: those that windows to come ask for, and the window's own.
+        """
+        frames = list(range(self.at_once() * self.batch))
+        made = added.frames(frames)
+        if self.in_one_piece():
+            return made
+        made.frames(frames[: 2 * self.asked.settings.sampling.overlap])
+        return made.frames(frames)
 
     def shared_bytes(self, added: Residuals) -> int:
         """Of what ControlNets added to a call's frames and windows to come ask for again: overlaps at both ends."""
@@ -369,10 +385,13 @@ class XDynaStages(Stages):
     def conditions(self, where: torch.device) -> list[Stage]:
         """The control images' embedding, and the ControlNets, which see a frame once per step."""
         steps, times = sum(self.branch_steps()), self.asked.frames / (self.at_once() * self.batch)
+        kept = self.hints()[0] / self.asked.frames
+        # Of frames whose embedding is not kept, it is made in every step.
+        embedded = times * (kept + (1 - kept) * steps)
         found = []
         for kind in range(len(self.kinds)):
             control, images, call = self.control(kind, where)
-            found.append(Stage((control,), partial(control.embed, images), times))
+            found.append(Stage((control,), partial(control.embed, images), embedded))
             found.append(Stage((control,), partial(call, control.embed(images)), times * steps))
         return found
 
@@ -392,8 +411,7 @@ class XDynaStages(Stages):
 
         def call(branches: int, deep: Deep | None = None) -> Tensor:
             rows = [branch for branch in range(branches) for _ in range(batch)]
-            # A copy, as it is for the frames of a window.
-            own = added.frames(list(range(batch * frames))).as_windows(batch)
+            own = self.of_window(added).as_windows(batch)
             return unet(sample, 5, context.rows(rows), own.down, own.mid, deep=deep)
 
         networks = (unet, *(net for net, _, _ in controls))

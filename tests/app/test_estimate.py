@@ -87,6 +87,8 @@ def test_only_some_embedded_control_images_are_held() -> None:
     """HINT_FRAMES at small sizes, HINT_BYTES at large ones."""
     small = [stages.stages_of(asked(XDyna(), frames)).hint_bytes() for frames in (10, 100, 128, 500)]
     assert small[1] == 10 * small[0] and small[2] == small[3] == 12.8 * small[0]
+    often = stages.stages_of(asked(XDyna(), 256)).conditions(costs.META)[0].times
+    assert often == 1.5 * 256 / 4, "128 once, the others in both steps, windows of 4"
     large = stages.stages_of(published(XDyna(), 100, size=(512, 896))).hint_bytes()
     assert 0.9 * 2**27 < large <= 2**27
     assert stages.stages_of(asked(XDyna(face=True), 10)).hint_bytes() == 2 * small[0]
