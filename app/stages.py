@@ -245,7 +245,7 @@ class UniAnimateStages(Stages):
         state = STATE_TENSORS[how.fast.solver] * longest * frame
         return sum(earlier) * frame + max(states * state, state + longest * frame)
 
-    def drawn(self, how: Preparation) -> tuple[Style, Size | None, int]:
+    def drawn(self, how: Preparation) -> tuple[Style, Size | None, float]:
         """Style, canvas, and how often a frame is drawn."""
         from ..pose_align.draw import UNIANIMATE
 
@@ -319,6 +319,11 @@ class XDynaStages(Stages):
         each = channels * height * width * self.asked.dtype.itemsize
         return min(HINT_BYTES // each, HINT_FRAMES, self.asked.frames), each
 
+    def embeddings(self) -> float:
+        """How often a frame is embedded, on average: once where that is kept, else in every step."""
+        kept = self.hints()[0] / self.asked.frames
+        return kept + (1 - kept) * sum(self.branch_steps())
+
     def hint_bytes(self) -> int:
         """Of all embeddings that are kept."""
         kept, each = self.hints()
@@ -347,11 +352,11 @@ class XDynaStages(Stages):
         """Of so many states on disk."""
         return states * STATE_TENSORS[self.asked.settings.sampling.fast.solver] * clip
 
-    def drawn(self, how: Preparation) -> tuple[Style, Size | None, int]:
-        """Style, canvas, and how often a frame is drawn: for the clip's range, and for its window."""
+    def drawn(self, how: Preparation) -> tuple[Style, Size | None, float]:
+        """Style, canvas, and how often a frame is drawn: for the clip's range, and to be embedded."""
         from ..pose_align.draw import XDYNA
 
-        return how.style(XDYNA), self.asked.settings.size, 2
+        return how.style(XDYNA), self.asked.settings.size, 1 + self.embeddings()
 
     @property
     def kinds(self) -> list[tuple[str, int]]:
@@ -385,13 +390,10 @@ class XDynaStages(Stages):
     def conditions(self, where: torch.device) -> list[Stage]:
         """The control images' embedding, and the ControlNets, which see a frame once per step."""
         steps, times = sum(self.branch_steps()), self.asked.frames / (self.at_once() * self.batch)
-        kept = self.hints()[0] / self.asked.frames
-        # Of frames whose embedding is not kept, it is made in every step.
-        embedded = times * (kept + (1 - kept) * steps)
         found = []
         for kind in range(len(self.kinds)):
             control, images, call = self.control(kind, where)
-            found.append(Stage((control,), partial(control.embed, images), embedded))
+            found.append(Stage((control,), partial(control.embed, images), times * self.embeddings()))
             found.append(Stage((control,), partial(call, control.embed(images)), times * steps))
         return found
 
