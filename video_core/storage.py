@@ -110,8 +110,9 @@ class OnDisk:
 
 def _fill(file: BinaryIO, size: int) -> None:
     """Make a file so long, with its place on the disk: a page without one would end the program when written."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
+    reserve = getattr(os, "posix_fallocate", None)
+    if reserve is not None:
+        reserve(file.fileno(), 0, size)
         return
     while size:
         size -= file.write(FILLING[:size])

@@ -54,7 +54,7 @@ def child(words: list[str]) -> None:
     watcher.start()
     code = main(words)
     stop.set()
-    seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(json.dumps({"code": code, "seconds": seconds, "peak": peak, "curve": curve}))
 
 

@@ -88,11 +88,11 @@ def test_guidance_in_part_of_the_steps_runs_fewer_branches(branches) -> None:
     assert torch.equal(run(branches, Fast(guided_until=0.0)), run(branches[1:], guidance=None))
 
 
-@pytest.mark.parametrize("solver", ["dpmpp_2m", "unipc"])
-def test_other_solvers_come_to_the_same_clip(branches, solver: str) -> None:
-    fine = run(branches, steps=50)
-    ours, ddim = run(branches, Fast(solver=solver), steps=50), run(branches, steps=6)
-    assert (ours - fine).pow(2).mean() < (ddim - fine).pow(2).mean()
+def test_other_solvers_come_to_the_same_clip(branches) -> None:
+    fine, coarse = run(branches, steps=50), run(branches, steps=6)
+    for solver in ("dpmpp_2m", "unipc"):
+        ours = run(branches, Fast(solver=solver), steps=50)
+        assert (ours - fine).pow(2).mean() < (coarse - fine).pow(2).mean()
 
 
 @pytest.mark.slow  # compiling takes 20 seconds
