@@ -133,7 +133,9 @@ def test_every_stage_has_its_losses_and_its_curve(tmp_path: Path) -> None:
         # A state that was written between two points of a curve lost one, at that time.
         assert iterations // LOSSES_TOGETHER - len(losses[name]) in (0, 1)
         curve(losses[name], name, tmp_path / f"{name}.png")
-        drawn, shipped = (cv2.imread(str(folder / f"{name}.png")) for folder in (tmp_path, CURVES))
+        # Where the lines are: OpenCV 5 writes the texts above and beside them in another font.
+        drawn, shipped = (cv2.imread(str(folder / f"{name}.png"))[28:, 50:] for folder in (tmp_path, CURVES))
+        assert (shipped != 255).any(axis=-1).sum() > 400
         assert np.abs(drawn.astype(int) - shipped).mean() < 0.5
 
 
