@@ -264,6 +264,7 @@ class MakeUnifiedNoise(io.ComfyNode):
         first_frame: Tensor | None = None,
     ) -> io.NodeOutput:
         prior = None if noise_prior < 0 else noise_prior
+        flow = chosen({name: name for name in PRIOR}, flow, "flow")
         settings = NoiseSettings(prior, offset_noise, flow, chosen(ORDERS, order, "order"))
         noise = _noise(conditions, seed, settings)
         if first_frame is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..video_core.video import CODECS, Written, write_video
 from . import host, images, paths, sockets
-from .api import InputImpl, Types, advanced, io, schema, ui
+from .api import InputImpl, Types, advanced, chosen, io, schema, ui
 
 FORMATS = {
     "mp4 (h264)": "h264",
@@ -129,9 +129,7 @@ def _for_core(clip: Types.VideoComponents) -> InputImpl.VideoFromComponents:
 def _save(
     clip: Types.VideoComponents, prefix: str, format: str, crf: int, metadata: dict[str, str]
 ) -> tuple[Written, paths.SavePlace]:
-    if format not in FORMATS:
-        raise ValueError(f"There is no format {format!r}; choose one of {', '.join(FORMATS)}.")
-    codec = FORMATS[format]
+    codec = chosen(FORMATS, format, "format")
     height, width = clip.images.shape[1:3]
     place = paths.save_place(prefix, width, height)
     written = write_video(

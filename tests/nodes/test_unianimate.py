@@ -347,6 +347,8 @@ def test_entries_that_are_not_in_a_list_are_sentences(comfy, executor):
     noise = comfy.pack["XDUA_UnifiedNoise"]
     with pytest.raises(ValueError, match="order: there is no 'sorted'; choose one of per frame, original"):
         noise.execute(run.outputs["8"][0], 1, **(NOISE | {"order": "sorted"}))
+    with pytest.raises(ValueError, match="flow: there is no .*; choose one of short, long"):
+        noise.execute(run.outputs["8"][0], 1, **(NOISE | {"flow": {"a": {}}}))
     with pytest.raises(ValueError, match="'everything' was given"):
         sampled(comfy, run, mode="everything")
 
