@@ -101,9 +101,7 @@ def train_autoencoder(
         _quieten_posterior(vae)
     vae = vae.to(device, memory_format=torch.channels_last).requires_grad_(True)
     draw = partial(_draw_pixels, source=source)
-    vae = train(
-        vae, reconstruction_loss, lambda first: batches(draw, plan.batch, first), plan, folder, report
-    )
+    vae = train(vae, reconstruction_loss, partial(batches, draw, plan.batch), plan, folder, report)
     return with_latent_statistics(vae.cpu(), source)
 
 
@@ -162,7 +160,7 @@ def train_decoder(
     for part in (vae.network.post_quant_conv, vae.network.decoder):
         part.requires_grad_(True)
     draw = partial(_draw_picture_with_face, source=source)
-    stream = lambda first: batches(draw, plan.batch, first)  # noqa: E731
+    stream = partial(batches, draw, plan.batch)
     return train(vae, decoder_loss, stream, plan, folder, report).cpu()
 
 
@@ -206,7 +204,7 @@ def train_vision(
     """The image tower of both systems, which stays as it is while they train."""
     torch.manual_seed(plan.seed)
     draw = partial(_draw_pair, source=source)
-    stream = lambda first: batches(draw, plan.batch, first)  # noqa: E731
+    stream = partial(batches, draw, plan.batch)
     vision = (begun or ClipVision(VISION)).to(device).requires_grad_(True)
     return train(vision, vision_loss, stream, plan, folder, report)
 

@@ -134,9 +134,8 @@ def windowed(
             if total is None:
                 shape = len(predictions), *latents.shape[1:]
                 # A clip on another device than the CPU lies in memory, whatever the storage.
-                total = (
-                    storage.zeros(shape) if latents.device.type == "cpu" else latents.new_zeros(shape).float()
-                )
+                on_cpu = latents.device.type == "cpu"
+                total = storage.zeros(shape) if on_cpu else torch.zeros(shape, device=latents.device)
             _accumulate(total, visits, predictions, group, fuse)
             done += len(group)
             storage.tidy()
