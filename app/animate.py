@@ -97,6 +97,7 @@ class Prepared:
     drawings: ready-made skeletons in place of driving and aligned poses. fps: of either, None if unknown.
     interval: of the driving source's frames, every n-th was taken. faces: None follows no expressions.
     clips: folder for pictures of a clip that are too many for memory; None holds all of them there.
+    storage: where the poses lie, None is in memory.
     """
 
     reference: np.ndarray
@@ -109,6 +110,7 @@ class Prepared:
     interval: int = 1
     faces: FaceSource | None = None
     clips: Path | None = None
+    storage: Storage | None = None
 
     def lying(self, storage: Storage) -> Prepared:
         """The same with all poses of the clip in a storage."""
@@ -124,7 +126,8 @@ class Prepared:
         faces = self.faces
         if faces is not None:
             faces = replace(faces, driving=moved(faces.driving), target=moved(faces.target))
-        return replace(self, driving=moved(self.driving), aligned=moved(self.aligned), faces=faces)
+        there = {"driving": moved(self.driving), "aligned": moved(self.aligned), "faces": faces}
+        return replace(self, **there, storage=storage)
 
     @property
     def frames(self) -> int:
@@ -233,18 +236,24 @@ def _faces_to_lie_on(prepared: Prepared) -> PoseSequence | None:
 # ---- skeletons, as each network knows them -------------------------------------------------------------
 
 
+POSES_TOUCHED = 64
+"""Poses on disk whose memory is given back together; each takes 3 kB."""
+
+
 @dataclass(frozen=True)
 class Skeletons(Sequence[np.ndarray]):
     """Skeletons uint8 RGB [h, w, 3] that are drawn when they are asked for: a long clip's would fill the memory.
 
     poses, style: see ``draw``; strokes are scaled. size: (width, height), None is the style's own canvas.
-    crop: they are seen ``in_crop`` of that size.
+    crop: they are seen ``in_crop`` of that size. storage: where the poses lie, which gets back what was touched of
+    it now and then.
     """
 
     poses: PoseSequence
     style: Style
     size: Size | None = None
     crop: Size | None = None
+    storage: Storage | None = None
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -253,6 +262,8 @@ class Skeletons(Sequence[np.ndarray]):
         number = range(len(self.poses))[frame]
         one = self.poses[number : number + 1]
         seen = one if self.crop is None else in_crop(one, self.crop)
+        if self.storage is not None and number % POSES_TOUCHED == 0:
+            self.storage.tidy()
         return draw(seen, self.style, self.size, scale_strokes=True)[0]
 
 
@@ -271,14 +282,16 @@ def unianimate_skeletons(
         own = draw(target, style, canvas, scale_strokes=True)[0]
     if own is None:
         log.warning("UniAnimate is not told the reference's pose; it keeps the person less well without.")
-    return given.frames if given is not None else Skeletons(prepared.aligned, style, canvas), own
+    if given is not None:
+        return given.frames, own
+    return Skeletons(prepared.aligned, style, canvas, storage=prepared.storage), own
 
 
 def xdyna_skeletons(prepared: Prepared, how: Preparation, size: Size) -> Sequence[np.ndarray]:
     """X-Dyna's driving skeletons uint8 RGB [h, w, 3], in the part of the reference that it cuts out."""
     if prepared.drawings is not None:
         return prepared.drawings.frames
-    return Skeletons(prepared.aligned, how.style(XDYNA), size, crop=size)
+    return Skeletons(prepared.aligned, how.style(XDYNA), size, crop=size, storage=prepared.storage)
 
 
 def in_crop(poses: PoseSequence, size: Size) -> PoseSequence:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from xdyna_unianimate.app import animate
 from xdyna_unianimate.app.animate import (
     Preparation,
     Prepared,
@@ -27,6 +28,7 @@ from xdyna_unianimate.pose_align.draw import UNIANIMATE, XDYNA, draw
 from xdyna_unianimate.pose_align.interchange import save_poses
 from xdyna_unianimate.pose_align.pose import PoseError
 from xdyna_unianimate.pose_align.skeleton import FACE, Joint
+from xdyna_unianimate.video_core.storage import OnDisk
 from xdyna_unianimate.video_core.video import write_video
 from xdyna_unianimate.xdyna_core.face import closest_frame
 
@@ -127,6 +129,22 @@ def test_xdynas_skeletons_lie_in_the_references_crop() -> None:
     skeletons = xdyna_skeletons(found, FIVE, SIZE)
     assert np.array_equal(skeletons, draw(inside, XDYNA, SIZE, scale_strokes=True))
     assert skeletons.poses is wide, "a long clip's poses are not held twice"
+
+
+@pytest.mark.parametrize("system", ["unianimate", "xdyna"])
+def test_poses_on_disk_are_given_back_while_skeletons_are_drawn(
+    system: str, tmp_path: Path, monkeypatch
+) -> None:
+    of = {
+        "unianimate": lambda clip: unianimate_skeletons(clip, FIVE, SIZE)[0],
+        "xdyna": lambda clip: xdyna_skeletons(clip, FIVE, SIZE),
+    }[system]
+    found, times = prepared(), []
+    lying = found.lying(OnDisk(tmp_path))
+    monkeypatch.setattr(animate, "POSES_TOUCHED", 2)
+    monkeypatch.setattr(OnDisk, "tidy", lambda self: times.append(self))
+    assert np.array_equal(list(of(lying)), of(found))
+    assert len(times) == 3, "with the pictures 0, 2 and 4"
 
 
 # ---- faces ---------------------------------------------------------------------------------------------

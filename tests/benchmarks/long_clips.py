@@ -1,16 +1,17 @@
 """Memory over the length of a clip: poses, ready-made skeletons or a face with sound to a video at a tiny size.
 
-    python tests/benchmarks/long_clips.py [--frames 250 1000 2000] [--how xdyna ...] [--json]
+    python tests/benchmarks/long_clips.py [--frames 250 1000 2000] [--how xdyna ...] [--steady] [--json]
 
 Each length has a process of its own. Prints, for each way to make long clips, the peak of the resident memory by
-length, and how it runs during the longest. Reads /proc or the peak of the process, so the curve needs Linux and the
-peaks any POSIX system.
+length, and how it runs during the longest. ``--steady`` fixes glibc's rules for free memory, see ``STEADY``. Reads
+/proc or the peak of the process, so the curve needs Linux and the peaks any POSIX system.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,11 @@ SIZE, STEPS, POINTS = "64x96", 2, 10
 RATE, PITCH = 44100, 440
 """Of the sound, a tone: samples a second, and Hz."""
 CHILD = "--child"
+
+STEADY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
+"""Where glibc's own rules end. By them, a block that was freed raises the size up to which blocks come from the heap,
+and twice as much of the heap's end is kept free, up to 64 MB: a longer clip, whose poses take a larger block once, has
+more free memory afterwards, and runs of one length differ by tens of MB. With these, all may have the most at once."""
 
 
 def child(words: list[str]) -> None:
@@ -64,8 +70,8 @@ def resident() -> float:
     return pages * 4096 / 1e6
 
 
-def measured(how: str, frames: int, folder: Path) -> dict[str, Any]:
-    """One run in a process of its own."""
+def measured(how: str, frames: int, folder: Path, steady: bool = False) -> dict[str, Any]:
+    """One run in a process of its own. steady: with ``STEADY``."""
     from xdyna_unianimate.demo import inputs
 
     source = ("--reference", inputs.REFERENCE, "--reference-pose", inputs.REFERENCE_POSE)
@@ -74,7 +80,12 @@ def measured(how: str, frames: int, folder: Path) -> dict[str, Any]:
     quick = ("--weights", "demo", "--detector", "demo", "--resolution", SIZE, "--steps", STEPS)
     words = [str(word) for word in ("animate", *source, *quick, *HOWS[how], *place)]
     ran = subprocess.run(
-        [sys.executable, __file__, CHILD, *words], capture_output=True, text=True, check=True, timeout=3600
+        [sys.executable, __file__, CHILD, *words],
+        env={**os.environ, **(STEADY if steady else {})},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=3600,
     )
     return json.loads(ran.stdout.splitlines()[-1])
 
@@ -116,6 +127,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[250, 1000, 2000])
     parser.add_argument("--how", nargs="+", choices=HOWS, default=list(HOWS))
+    parser.add_argument("--steady", action="store_true", help="with glibc's rules for free memory fixed")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     results: dict[str, dict[int, dict[str, Any]]] = {}
@@ -123,7 +135,7 @@ def main() -> int:
         for how in args.how:
             results[how] = {}
             for frames in args.frames:
-                one = results[how][frames] = measured(how, frames, Path(folder))
+                one = results[how][frames] = measured(how, frames, Path(folder), args.steady)
                 if not args.json:
                     print(
                         f"{how}, {frames} frames: peak {one['peak']:.0f} MB, {one['seconds']:.0f} s",

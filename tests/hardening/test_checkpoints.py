@@ -122,7 +122,7 @@ def chosen(cases: list[checkpoint_zoo.Hostile], everything: bool) -> list[tuple[
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config):
     """The cases, the canary, and what a process that loaded them all reported and was seen to do."""
-    from .conftest import is_full
+    from .summary import is_full
 
     everything = is_full(pytestconfig)
     folder = tmp_path_factory.mktemp("zoo")

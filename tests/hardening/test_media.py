@@ -62,7 +62,7 @@ TRACED = ("openat", "open", "connect", "socket", "execve")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config):
     """The cases, and what a process that read them all reported and was seen to do."""
-    from .conftest import is_full
+    from .summary import is_full
 
     everything = is_full(pytestconfig)
     folder = tmp_path_factory.mktemp("zoo")

@@ -35,7 +35,7 @@ DISTRIBUTIONS = {
     "onnxruntime": {"onnxruntime", "onnxruntime-gpu"}, "importlinter": {"import-linter"}, "tomli": set(),
 }  # fmt: skip
 """Where the import's name is another; tomli is Python's own from 3.11 on."""
-COMMANDS = {"ruff"}
+COMMANDS = {"ruff", "pytest-xdist"}
 """Declared for tests, and run rather than imported."""
 HEADING = "## Appendix: dependencies"
 

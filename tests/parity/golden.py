@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache, cached_property
@@ -23,8 +23,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 TRAVELLING = ROOT / "tests" / "golden"
 
-used: defaultdict[str, Counter[str]] = defaultdict(Counter)
-"""Comparisons made so far: file -> test case -> how many. The terminal summary prints it."""
+used: Counter[str] = Counter()
+"""Comparisons by file that the running test has made. The terminal summary prints those of all tests."""
 
 
 @cache
@@ -143,7 +143,7 @@ def _tolerances() -> dict:
 
 def count(golden: Golden) -> None:
     """Count a comparison of the running test (those that ``Golden.check`` makes are counted)."""
-    used[f"{golden.system}/{golden.name}"][os.environ["PYTEST_CURRENT_TEST"]] += 1
+    used[f"{golden.system}/{golden.name}"] += 1
 
 
 def compare(what: str, ours, expected, rule: dict | str) -> None:
