@@ -8,6 +8,7 @@ videos, see ``recorded.Recorded.open``.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -419,12 +420,13 @@ def draw_face_maps(seed: int, frames: int, empty: bool = False, source: Source =
 
 
 def xdyna_loss(
-    vae: Vae, text: Tensor, vision: ClipVision, stage: Stage
+    vae: Vae, text: Tensor, vision: ClipVision, stage: Stage, figure_weight: float = FIGURE_WEIGHT
 ) -> Callable[[nn.Module, object, torch.Generator], Tensor]:
     """Noise-prediction error on the frames behind the clean reference (X-Dyna spec 8.3).
 
-    text: features of the empty prompt [1, 77, d]. The noise is what a run sees that begins, as runs do, with
-    the downgraded reference under noise in place of the clip (spec 8.2).
+    text: features of the empty prompt [1, 77, d]. figure_weight: of the error on and beside the skeletons. The noise
+    is what a run sees that begins, as runs do, with the downgraded reference under noise in place of the clip
+    (spec 8.2).
     """
     schedule = linear_schedule()
     strengths = Strengths(reference=float(stage.adapter))
@@ -445,7 +447,7 @@ def xdyna_loss(
         sample = torch.cat([reference, x], dim=2)
         predicted = model.unet(sample, t, context, *residuals, strengths=strengths)
         error = (predicted[:, :, 1:].float() - noise) ** 2 * signal.pow(-2).clamp(max=MOST_WEIGHT)
-        weight = _weight_near_figures(batch["poses"][:, 1:])
+        weight = _weight_near_figures(batch["poses"][:, 1:], figure_weight)
         if stage.face:
             weight = weight * _weight_of_faces(batch["faces"])
         return (error * weight).mean()
@@ -467,11 +469,11 @@ def _weight_of_faces(faces: Tensor) -> Tensor:
     return 1 + (FACE_WEIGHT - 1) * F.max_pool3d(shown, (1, 8, 8)).clamp(max=1)
 
 
-def _weight_near_figures(poses: Tensor) -> Tensor:
-    """[b, 1, F, h, w] at the size of the latents: ``FIGURE_WEIGHT`` on and beside the skeletons, else 1."""
+def _weight_near_figures(poses: Tensor, weight: float) -> Tensor:
+    """[b, 1, F, h, w] at the size of the latents: the weight on and beside the skeletons, else 1."""
     shown = rearrange(poses, "b f h w c -> b c f h w").amax(1, keepdim=True).float()
     near = F.max_pool3d(F.max_pool3d(shown, (1, 8, 8)), (1, 3, 3), stride=1, padding=(0, 1, 1))
-    return 1 + (FIGURE_WEIGHT - 1) * near.clamp(max=1)
+    return 1 + (weight - 1) * near.clamp(max=1)
 
 
 def _context(
@@ -508,6 +510,7 @@ def train_xdyna(
     device: str = "cpu",
     begun: XDynaNetworks | None = None,
     source: Source = DRAWN,
+    figure_weight: float = FIGURE_WEIGHT,
 ) -> XDynaNetworks:
     """Stage after stage, see ``STAGES``; image tower and autoencoder stay as they are.
 
@@ -518,6 +521,7 @@ def train_xdyna(
     vae, vision, text = vae.to(device), vision.to(device), text.to(device)
     draw = partial(_draw_xdyna, source=source)
     stream = lambda first: batches(draw, None, first // plan.batch)  # noqa: E731
+    loss = partial(xdyna_loss, vae, text, vision, figure_weight=figure_weight)
     for number, stage in enumerate(MORE_STAGES if begun else STAGES):
         if begun is None and stage.face:
             _grow_face(model)
@@ -526,7 +530,7 @@ def train_xdyna(
         model.requires_grad_(not stage.face)
         model.face.requires_grad_(stage.face)
         own = replace(plan, iterations=max(1, round(plan.iterations * stage.share)), seed=plan.seed + number)
-        model = train(model, xdyna_loss(vae, text, vision, stage), stream, own, folder / stage.name, report)
+        model = train(model, loss(stage), stream, own, folder / stage.name, report)
     return model
 
 
@@ -575,6 +579,7 @@ class Order:
     device: str = "cpu"
     go_on: bool = False
     source: Source = DRAWN
+    figure_weight: float = FIGURE_WEIGHT
 
 
 def run_autoencoder(order: Order) -> None:
@@ -615,7 +620,7 @@ def run_xdyna(order: Order) -> None:
     vae, text, vision = _trained_before()
     empty = text.encode(text.config.empty()).last
     begun = _stored_xdyna() if order.go_on else None
-    told = vae, empty, vision, order.device, begun, order.source
+    told = vae, empty, vision, order.device, begun, order.source, order.figure_weight
     model = train_xdyna(order.folder, order.plan, order.report, *told).cpu()
     note, face = note_of(order.plan), replace(CONTROL, conditioning_channels=6)
     store(weights.XDYNA, {"": model.unet}, {"config": XDYNA}, note)
@@ -666,9 +671,10 @@ RUNS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one network and store it in the demo's weights; a loss curve lies beside its state."""
-    from tqdm import tqdm
+    """Train one network and store it in the demo's weights; a loss curve lies beside its state.
 
+    Returns the exit code: 1 with a sentence for options or files that do not fit.
+    """
     parser = argparse.ArgumentParser(prog="xdyna_unianimate.demo.train", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=RUNS)
     parser.add_argument("folder", type=Path, help="for the state, from which a cut run goes on")
@@ -684,7 +690,24 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="VIDEOS",
         help="own videos with their pose files, instead of drawn puppets",
     )
-    args = parser.parse_args(arguments)
+    parser.add_argument(
+        "--figure-weight",
+        type=float,
+        default=FIGURE_WEIGHT,
+        metavar="W",
+        help="X-Dyna: of the error on and beside the skeletons",
+    )
+    try:
+        _carry_out(parser.parse_args(arguments))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _carry_out(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
     source = DRAWN if args.data is None else Recorded.open(args.data)
     plan = replace(PLANS[args.what], seed=args.seed)
     if args.go_on:
@@ -698,8 +721,8 @@ def main(arguments: list[str] | None = None) -> int:
             bar.update(done - bar.n)
             bar.set_postfix(loss=f"{loss:.4f}")
 
-        RUNS[args.what](Order(args.folder, plan, report, args.device, args.go_on, source))
-    return 0
+        order = Order(args.folder, plan, report, args.device, args.go_on, source, args.figure_weight)
+        RUNS[args.what](order)
 
 
 if __name__ == "__main__":

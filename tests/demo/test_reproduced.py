@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -14,9 +16,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 from xdyna_unianimate.demo import checkpoints, training
 from xdyna_unianimate.demo import train as demo_train
+from xdyna_unianimate.demo.architectures import UNIANIMATE
+from xdyna_unianimate.demo.data import HELD_OUT
 from xdyna_unianimate.demo.training import LOSSES_TOGETHER, curve
+from xdyna_unianimate.unianimate_core.unet import UniAnimateUNet
 
 ROOT = Path(__file__).parents[2]
 CURVES = ROOT / "demo" / "curves"
@@ -164,7 +170,7 @@ BEGINNINGS = (
     ("vision", ("vision",), "", False),
     # The plan was shortened to 3000 on the way.
     ("unianimate", ("unianimate", "--iterations", "4000"), "", False),
-    ("xdyna_base", ("xdyna",), "base", False),
+    ("xdyna_base", ("xdyna", "--figure-weight", "1"), "base", False),
     ("decoder", ("decoder",), "", True),
     # Shortened to 3800 on the way.
     ("xdyna_body_more", ("xdyna", "--go-on", "--seed", "1", "--iterations", "5200"), "body", True),
@@ -190,8 +196,6 @@ def test_a_run_begins_as_that_of_the_shipped_weights_did(
     """Two points of the curve, forty iterations, on the machine of the shipped run with one thread."""
     if before:
         take_weights_before(tmp_path, monkeypatch)
-    if name == "xdyna_base":
-        monkeypatch.setattr(demo_train, "FIGURE_WEIGHT", 1.0)  # the first run's
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         cut_after(2 * LOSSES_TOGETHER, patch)
@@ -214,3 +218,86 @@ def take_weights_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, path in vars(checkpoints).items():
         if isinstance(path, Path) and path.suffix:
             monkeypatch.setattr(checkpoints, name, folder / path.name)
+
+
+# ---- whole trainings, a second time -----------------------------------------------------------------------------
+
+AGAIN = "XDUA_TRAINED_AGAIN"
+"""Environment variable: a folder in which each command's run has the folder of its name (``WHOLE``), run to its end."""
+
+WHOLE = (
+    # folder; the state in it; curves of its stages; weights from the commit before
+    ("autoencoder", "state.pt", {"autoencoder": "."}, True),
+    ("decoder", "state.pt", {"decoder": "."}, False),
+    ("unianimate", "state.pt", {"unianimate": "."}, False),
+    ("xdyna", "face/state.pt", {"xdyna_base": "base", "xdyna_body": "body", "xdyna_face": "face"}, True),
+    ("xdyna_more", "face/state.pt", {"xdyna_body_more": "body", "xdyna_face_more": "face"}, False),
+)
+
+HELD_OUT_BATCHES = tuple(range(100_009, 100_021))
+"""Whose seeds no training came to."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "file", "stages", "before"), WHOLE, ids=[w[0] for w in WHOLE])
+def test_a_whole_training_ends_as_that_of_the_shipped_weights_did(
+    name: str,
+    file: str,
+    stages: dict[str, str],
+    before: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """The last quarter of every curve, and the loss on pictures and clips that no training saw."""
+    folder = Path(os.environ.get(AGAIN, "")) / name
+    if not os.environ.get(AGAIN) or not (folder / file).is_file():
+        pytest.skip(f"{AGAIN} names no folder with a finished {name}/{file}")
+    if before:
+        take_weights_before(tmp_path, monkeypatch)
+    for curve_name, stage in stages.items():
+        state = torch.load(folder / stage / "state.pt", weights_only=True)
+        assert state["progress"]["iteration"] == STAGES[curve_name], (
+            f"{curve_name} has not been run to its end"
+        )
+        ours, shipped = (
+            float(np.mean(losses[-len(losses) // 4 :]))
+            for losses in (state["progress"]["losses"], shipped_losses()[curve_name])
+        )
+        record_property(curve_name, (shipped, ours, ours / shipped))
+        assert ours == pytest.approx(shipped, rel=0.05), curve_name
+    state = torch.load(folder / file, weights_only=True)["averaged"]
+    ours, shipped = held_out_losses(name, state)
+    record_property("held out", (shipped, ours, ours / shipped))
+    assert ours == pytest.approx(shipped, rel=0.05)
+
+
+@torch.no_grad()
+def held_out_losses(name: str, state: dict[str, Tensor]) -> tuple[float, float]:
+    """Mean training loss of the networks of a state and of the stored ones, over the same draws."""
+    vae, text, vision = demo_train._trained_before()
+    empty = text.encode(text.config.empty())
+    if name in ("autoencoder", "decoder"):
+        stored = vae
+        draw = demo_train._draw_pixels if name == "autoencoder" else demo_train._draw_picture_with_face
+        loss = demo_train.reconstruction_loss if name == "autoencoder" else demo_train.decoder_loss
+        pictures = [draw(HELD_OUT + number) for number in range(96)]
+        shown = [default_collate(pictures[first : first + 8]) for first in range(0, 96, 8)]
+    elif name == "unianimate":
+        stored = demo_train._filled(UniAnimateUNet(UNIANIMATE), checkpoints.UNIANIMATE)
+        loss = demo_train.unianimate_loss(vae, empty.penultimate, vision)
+        shown = map(demo_train._draw_unianimate, HELD_OUT_BATCHES)
+    else:
+        stored = demo_train._stored_xdyna()
+        loss = demo_train.xdyna_loss(vae, empty.last, vision, demo_train.MORE_STAGES[-1])
+        shown = map(demo_train._draw_xdyna, HELD_OUT_BATCHES)
+    again = deepcopy(stored)
+    again.load_state_dict(state)
+    found: list[list[float]] = []
+    for number, batch in enumerate(shown):
+        draws = (torch.Generator().manual_seed(number) for _ in range(2))
+        found.append(
+            [loss(model, batch, draw).item() for model, draw in zip((again, stored), draws, strict=True)]
+        )
+    ours, shipped = np.mean(found, axis=0)
+    return float(ours), float(shipped)

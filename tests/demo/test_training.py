@@ -261,9 +261,9 @@ def test_an_error_in_a_face_costs_more() -> None:
 def test_errors_near_figures_cost_more() -> None:
     poses = torch.zeros(1, 1, 32, 32, 3, dtype=torch.uint8)
     poses[0, 0, 9, 9] = 255
-    weight = demo_train._weight_near_figures(poses)
+    weight = demo_train._weight_near_figures(poses, 3.0)
     assert weight.shape == (1, 1, 1, 4, 4) and weight[0, 0, 0, 3, 3] == 1
-    assert (weight[0, 0, 0, :3, :3] == demo_train.FIGURE_WEIGHT).all()
+    assert (weight[0, 0, 0, :3, :3] == 3.0).all()
 
 
 def test_stored_networks_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -289,3 +289,9 @@ def test_stored_networks_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             stored = demo_train._stored_xdyna().state_dict()
             assert all(torch.equal(value, stored[name]) for name, value in begun[0].state_dict().items())
             assert any(p.abs().max() > 0 for p in begun[0].face.net.controlnet_mid_block.parameters())
+
+
+def test_what_does_not_fit_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo_train.main(["unianimate", str(tmp_path), "--go-on", "--data", str(tmp_path / "none")]) == 1
+    said = capsys.readouterr().err
+    assert "none" in said and "Traceback" not in said
