@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,7 +87,7 @@ def evaluate(
     look = _Look.of(inputs, tools, wanted or found, notes)
     measured = _measure_frames(inputs, tools, look, notes, on_frame)
     scores = Scores(len(measured.rows), _series(measured.rows), notes=notes)
-    if wanted is not None and found is not None and look.height:
+    if wanted is not None and found is not None:
         _add_poses(scores, wanted, found, look.height)
     _add_clip_numbers(scores, measured, inputs.windows)
     return scores
@@ -134,25 +134,31 @@ class _Look:
             notes.append("Without poses, nothing tells the person from the background or its clothes.")
             return _Look(None, embedding=embedding)
         try:
-            height = pose.body_height(poses)
-            if picture is None or own is None:
-                if picture is not None:
-                    notes.append("The reference's pose is not known, so no colours were compared with it.")
-                return _Look(poses, height, embedding=embedding)
-            size = (picture.shape[1], picture.shape[0])
-            own = on_canvas(own, size)
-            figure = _figure(own, 0, pose.body_height(own))
+            look = _Look(poses, pose.body_height(poses), embedding=embedding)
         except ValueError as error:
             notes.append(str(error))
             return _Look(None, embedding=embedding)
+        if picture is None:
+            return look
+        if own is None:
+            notes.append("The reference's pose is not known, so no colours were compared with it.")
+            return look
+        size = (picture.shape[1], picture.shape[0])
+        own = on_canvas(own, size)
+        try:
+            figure = _figure(own, 0, pose.body_height(own))
+        except ValueError as error:
+            notes.append(f"No colours were compared with the reference's, whose body is not known. {error}")
+            return look
         body = picture, appearance.body_mask(figure, size)
-        return _Look(poses, height, appearance.clothes_colours(picture, figure), body, embedding)
+        return replace(look, clothes=appearance.clothes_colours(picture, figure), body=body)
 
     def figure(self, frame: int) -> Figure | None:
-        """The person in a frame; None where the poses do not tell."""
+        """The person in a frame; None where the poses do not tell, as where nobody was found."""
         if self.poses is None or frame >= len(self.poses):
             return None
-        return _figure(self.poses, frame, self.height)
+        figure = _figure(self.poses, frame, self.height)
+        return figure if figure.seen.any() else None
 
 
 def _figure(poses: PoseSequence, frame: int, height: float) -> Figure:
@@ -295,21 +301,24 @@ def _series(rows: list[Row]) -> dict[str, np.ndarray]:
 
 
 def _add_poses(scores: Scores, wanted: PoseSequence, found: PoseSequence, height: float) -> None:
-    """What the poses in the result say; both are on one canvas, the body's height in its pixels."""
+    """What the poses in the result say; both are on one canvas, the body's height in its pixels.
+
+    Of a height of 0, which is not known, faces alone.
+    """
     frames = min(len(wanted), len(found), scores.frames)
     if len(wanted) != scores.frames:
         scores.notes.append(
             f"There are {len(wanted)} poses for {scores.frames} frames; the first {frames} were compared."
         )
     wanted, found = wanted[:frames], found[:frames]
-    errors = pose.joint_errors(wanted, found, height)
     faces = [_landmarks(poses) for poses in (wanted, found)]
-    for name, values in (
-        ("pose_error", 100 * pose.mean_error(errors)),
-        ("joints_5", 100 * pose.share_within(errors, 0.05)),
-        ("joints_10", 100 * pose.share_within(errors, 0.10)),
-        ("face_agreement", face.motion_agreement(*faces)),
-    ):
+    series = {"face_agreement": face.motion_agreement(*faces)}
+    if height:
+        errors = pose.joint_errors(wanted, found, height)
+        series["pose_error"] = 100 * pose.mean_error(errors)
+        series["joints_5"] = 100 * pose.share_within(errors, 0.05)
+        series["joints_10"] = 100 * pose.share_within(errors, 0.10)
+    for name, values in series.items():
         scores.series[name] = np.pad(values, (0, scores.frames - frames), constant_values=np.nan)
     driving, own = (face.face_motion(points) for points in faces)
     seen = [np.isfinite(points).all(-1).mean(-1) >= 0.5 for points in faces]

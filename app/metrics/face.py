@@ -49,7 +49,7 @@ def face_motion(points: np.ndarray) -> FaceMotion:
         turn = 2 * _along(points[:, NOSE_TIP] - jaw.mean(1), jaw[:, 1] - jaw[:, 0])
         nod = _along(points[:, NOSE_TIP] - centre, mouth - centre)
         tilt = np.degrees(np.arctan2(across[:, 1], across[:, 0]))
-        mouth_open = _gaps(points, INNER_LIPS) / face_size(points)
+        mouth_open = _gaps(points, INNER_LIPS) / _whole_face_size(points)
         return FaceMotion(mouth_open, np.mean(lids, axis=0), turn, nod, tilt)
 
 
@@ -57,6 +57,19 @@ def face_size(points: np.ndarray) -> np.ndarray:
     """[F]: root mean square distance of the landmarks [F, 68, 2] seen from their middle, in pixels."""
     centred, seen = _centred(points)
     return np.sqrt(_mean_over_seen(np.square(centred).sum(-1), seen))
+
+
+def _whole_face_size(points: np.ndarray) -> np.ndarray:
+    """[F]: as ``face_size``, but a frame that lacks points is as large as those of the clip that lack none say.
+
+    A face is not smaller for a jaw that was not found.
+    """
+    size, seen = face_size(points), np.isfinite(points).all(-1)
+    whole = seen.all(1)
+    if not whole.any():
+        return size
+    shape = points[whole].mean(0)
+    return size * face_size(shape[None]) / face_size(np.where(seen[..., None], shape, np.nan))
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -19,6 +19,7 @@ from xdyna_unianimate.demo.data import CANVAS, HELD_OUT
 from xdyna_unianimate.pose_align.detector import Detection
 from xdyna_unianimate.pose_align.interchange import save_poses
 from xdyna_unianimate.pose_align.pose import PoseSequence
+from xdyna_unianimate.pose_align.skeleton import Joint
 from xdyna_unianimate.video_core.video import write_video
 from xdyna_unianimate.video_core.windows import anchored_windows
 
@@ -126,6 +127,42 @@ def test_what_cannot_be_measured_is_said(clip, monkeypatch):
     without = evaluate(Inputs(again(frames), again(frames), found=poses))
     assert "ssim" not in without.summary
     assert any("pip install scikit-image" in note for note in without.notes)
+
+
+def without(poses, joints, frames=slice(None)):
+    """The same with these joints not seen in these frames."""
+    scores = poses.scores.copy()
+    scores[frames, joints] = 0
+    return replace(poses, scores=scores)
+
+
+def test_a_reference_cut_at_the_waist_costs_its_colours_only(clip):
+    frames, poses, reference, still = clip
+    half = without(still, slice(Joint.R_HIP, Joint.L_ANKLE + 1))
+    found = evaluate(Inputs(again(frames), None, reference, half, poses, poses))
+    assert found.summary["joints_5"] == 100 and "background_energy" in found.summary
+    assert "clothing_error" not in found.summary
+    assert any("No colours were compared" in note for note in found.notes)
+
+
+def test_a_portrait_has_a_face_though_no_height(clip):
+    frames, poses, *_ = clip
+    bust = without(poses, slice(Joint.R_HIP, Joint.L_ANKLE + 1))
+    found = evaluate(Inputs(again(frames), wanted=bust, found=bust))
+    assert found.summary["face_found"] == 100 and found.summary["mouth_correlation"] == pytest.approx(1)
+    assert found.summary["face_agreement"] == pytest.approx(1) and "joints_5" not in found.summary
+    assert any("down to the hips" in note for note in found.notes)
+
+
+def test_where_nobody_was_found_the_body_is_no_background(clip):
+    frames, poses, *_ = clip
+    lost = without(poses, slice(None), slice(4, 8))
+    whole, gaps = (
+        evaluate(Inputs(again(frames), found=own)).series["background_energy"] for own in (poses, lost)
+    )
+    # Of steps 4 to 8 one end or both are not known.
+    assert np.flatnonzero(np.isnan(gaps)).tolist() == [0, *range(4, 9)]
+    np.testing.assert_array_equal(gaps[9:], whole[9:])
 
 
 def test_clips_of_different_length_and_size(clip):

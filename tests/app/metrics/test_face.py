@@ -78,6 +78,16 @@ def test_missing_points_and_frames():
     assert np.isnan(motion_agreement(faces(), np.full_like(still, np.nan))).all()
 
 
+@pytest.mark.parametrize("canvas", [(256, 384), (128, 192)])
+def test_a_mouth_is_as_far_open_where_the_jaw_was_not_found(canvas):
+    slow = faces(canvas=canvas, mouth=0.5 + 0.05 * np.sin(TIME / 3))
+    partly = slow.copy()
+    partly[::2, :17] = np.nan
+    whole, seen = (face_motion(points).mouth for points in (slow, partly))
+    np.testing.assert_allclose(seen, whole, rtol=0.02)
+    assert correlation(seen, whole) > 0.98
+
+
 def test_correlation():
     rising = np.arange(10.0)
     assert correlation(rising, 3 * rising + 2) == pytest.approx(1)
