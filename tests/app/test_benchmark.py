@@ -36,7 +36,7 @@ def table(tmp_path_factory) -> tuple[Table, dict]:
     run = benchmark.run
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "run", lambda *given: kept.append(run(*given)) or kept[0])
-        words = ["--clips", "1", "--frames", "2", "--long", "5", "--long-clips", "1", "--steps", "1"]
+        words = ["--clips", "1", "--frames", "2", "--long", "5", "--long-clips", "1", "--steps", "3"]
         assert main(["benchmark", *words, "--device", "cpu", "--output", str(folder)]) == 0
     assert (folder / "benchmark.png").is_file()
     return kept[0], json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))
@@ -53,6 +53,12 @@ def test_every_answer_has_its_numbers(table):
     assert rows[COPY]["flicker"] < 0.1 and rows[COPY]["psnr"] < 40 and rows[COPY]["background_ratio"] < 0.01
     assert table[0].seen > 90
     assert set(rows[SEGMENTS]) == {"psnr_drop"} and {"psnr_drop"} <= set(rows[COPY]) & set(rows[COPY_FIRST])
+
+
+def test_the_shipped_weights_are_nearer_to_the_truth_than_a_copy(table):
+    rows = table[0].rows
+    for row, copy in ((FIRST_FRAME, COPY_FIRST), (REFERENCE, COPY), (XDYNA, COPY)):
+        assert rows[row]["psnr"] > rows[copy]["psnr"] + 3, row
 
 
 def test_the_bar_is_met_and_missed():
