@@ -31,6 +31,10 @@ Row = dict[str, float]
 BACKGROUND_MARGIN = 0.06
 """Body heights around the body that are not background."""
 SKIMAGE = "SSIM was not measured: it needs the package scikit-image (pip install scikit-image)."
+SMALL_FOR_SSIM = f"SSIM was not measured: it needs pictures of at least {fidelity.SSIM_SIDE} pixels a side."
+SMALL_FOR_FLOW = (
+    f"No motion was measured: it needs pictures of at least {motion.LEAST_SIDE} pixels on the longer side."
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ def evaluate(
     found = inputs.found or _find(inputs.result, tools, notes)
     found = found and on_canvas(found, canvas)
     look = _Look.of(inputs, tools, wanted or found, notes)
+    if max(canvas) < motion.LEAST_SIDE:
+        notes.append(SMALL_FOR_FLOW)
     measured = _measure_frames(inputs, tools, look, notes, on_frame)
     scores = Scores(len(measured.rows), _series(measured.rows), notes=notes)
     if wanted is not None and found is not None:
@@ -185,6 +191,9 @@ def _measure_frames(
     if inputs.truth is not None and not with_ssim:
         notes.append(SKIMAGE)
     for frame, truth in _beside(inputs, notes):
+        if truth is not None and with_ssim and min(frame.shape[:2]) < fidelity.SSIM_SIDE:
+            with_ssim = False
+            notes.append(SMALL_FOR_SSIM)
         number = len(measured.rows)
         row = _against_reference(frame, look, number, tools) | steps.next(frame)
         if truth is not None:
@@ -256,7 +265,7 @@ class _Steps:
         small = motion.flow_sized(frame)
         after, before = (small, self._background(small, frame)), self._before
         self._before, self._count = after, self._count + 1
-        if before is None:
+        if before is None or max(small.shape[:2]) < motion.LEAST_SIDE:
             return {}
         between = motion.Motion(before[0], small)
         row = {"flicker": motion.unexplained_change(between)}

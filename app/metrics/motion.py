@@ -9,6 +9,8 @@ import numpy as np
 
 FLOW_SIDE = 512
 """Frames are brought to at most this many pixels on the longer side before flow is computed."""
+LEAST_SIDE = 12
+"""Pixels on the longer side below which OpenCV finds no flow."""
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,18 @@ def test_clips_of_different_length_and_size(clip):
     assert np.isnan(longer.series["joints_5"][3]) and longer.series["joints_5"][2] == 100
 
 
+@pytest.mark.parametrize(
+    ("side", "wanted"), [(8, {"psnr"}), (11, {"psnr", "ssim"}), (12, {"psnr", "ssim", "flicker"})]
+)
+def test_tiny_clips_have_the_numbers_that_they_can_have(clip, side, wanted):
+    tiny = [np.ascontiguousarray(frame[:side, :side]) for frame in clip[0][:3]]
+    found = evaluate(Inputs(again(tiny), again(tiny)))
+    assert set(found.summary) & {"psnr", "ssim", "flicker"} == wanted
+    said = " ".join(found.notes)
+    assert ("11 pixels a side" in said) == ("ssim" not in wanted)
+    assert ("12 pixels on the longer side" in said) == ("flicker" not in wanted)
+
+
 def test_poses_of_another_canvas_are_stretched_to_the_result(clip):
     frames, poses, *_ = clip
     wide = replace(poses, points=poses.points * (4, 2), canvas=(4 * CANVAS[0], 2 * CANVAS[1]))
