@@ -34,19 +34,22 @@ def convert(
     if dtype is None:
         save_checkpoint(target, checkpoint, checkpoint.metadata)
     else:
-        table = {name: (name, _caster(name, DTYPES[dtype])) for name in checkpoint}
+        table = {name: (name, _caster(source, name, DTYPES[dtype])) for name in checkpoint}
         save_checkpoint(target, Renamed(checkpoint, table), checkpoint.metadata)
     return {"file": str(target), "tensors": len(checkpoint), "bytes": target.stat().st_size}
 
 
-def _caster(name: str, dtype: torch.dtype) -> Any:
+def _caster(source: Path, name: str, dtype: torch.dtype) -> Any:
+    from ..video_core.weights import shown
+
     def cast(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
         converted = tensor.to(dtype)
         if converted.isinf().any() and not tensor.isinf().any():
             raise ValueError(
-                f"{name} holds values up to {tensor.abs().max():.3g}, more than {dtype} can; take bf16 or fp32."
+                f"{source}: {shown(name)} holds values up to {tensor.abs().max():.3g}, more than {dtype} can; "
+                "take bf16 or fp32."
             )
         return converted
 

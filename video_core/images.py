@@ -168,4 +168,9 @@ def opened_file(path: Path) -> BinaryIO:
 def one_line(reason: object) -> str:
     """The first line of an error's text, without its full stop and not too long."""
     lines = str(reason).strip().splitlines()
-    return lines[0][:200].rstrip(".") if lines else type(reason).__name__
+    return printable(lines[0][:200].rstrip(".")) if lines else type(reason).__name__
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what would break a line, or tell a terminal to do something."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

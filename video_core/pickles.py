@@ -20,6 +20,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from .images import one_line, printable
+
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_LIMIT = 1 << 24
 """Bytes of structure (names, shapes) that a checkpoint may have; the published ones have under 1 MB."""
@@ -29,6 +31,15 @@ DIRECTORY_LIMIT = 1 << 20
 
 OPCODE_LIMIT = 1 << 20
 """Steps of a pickle: one byte can make an object of 200, so that a small file could fill the memory."""
+
+NESTED_LIMIT = 8
+"""Tuples in tuples: one that holds another twice, and so on, takes for ever where it is a dictionary's key. Those of
+a tensor lie in one."""
+
+NAMES_LIMIT = 1 << 22
+"""Letters of all values' names, dictionaries' before them, and NAME_COST for each: dictionaries may lie in each
+other many times, or in themselves. Those of the published files have under 1 MB."""
+NAME_COST = 32
 
 SAFE_TORCH = (2, 6)
 """From here on a weights-only load runs nothing (CVE-2025-32434), and can be told of inert classes."""
@@ -103,7 +114,8 @@ def read_pickle(path: Path) -> Any:
     for name in _imports(path, zipped):
         if name not in TENSOR_NAMES and name not in INERT_NAMES:
             raise PickleRefused(
-                f"it wants to import {name.replace(' ', '.')}, and weights need no code; nothing was run"
+                f"it wants to import {printable(name.replace(' ', '.')[:160])}, and weights need no code; "
+                "nothing was run"
             )
     inert = [(Inert, name.replace(" ", ".")) for name in INERT_NAMES]
     try:
@@ -122,15 +134,22 @@ def tensors_in(loaded: Any) -> dict[str, Tensor]:
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict):
         raise PickleRefused(f"it holds a {type(loaded).__name__}, not a dictionary of tensors")
-    return dict(_flattened(loaded, ""))
+    return dict(_flattened(loaded, "", [NAMES_LIMIT]))
 
 
-def _flattened(branch: dict, prefix: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+def _flattened(branch: dict, prefix: str, left: list[int], depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """left: [letters that names may still have]."""
     for key, value in branch.items():
+        left[0] -= len(prefix) + NAME_COST
+        if isinstance(value, Tensor | dict):
+            name = f"{prefix}{key}"
+            left[0] -= len(name)
+        if left[0] < 0:
+            raise PickleRefused("its names are longer, all together, than any real model's")
         if isinstance(value, Tensor):
-            yield f"{prefix}{key}", value
+            yield name, value
         elif isinstance(value, dict) and depth < 8:
-            yield from _flattened(value, f"{prefix}{key}.", depth + 1)
+            yield from _flattened(value, f"{name}.", left, depth + 1)
 
 
 def _is_zip(path: Path) -> bool:
@@ -184,9 +203,10 @@ class _Bounded(io.FileIO):
 
 
 def imported_names(file: BinaryIO | mmap.mmap, pickles: int) -> set[str]:
-    """Names imported by so many consecutive pickles, read as opcodes."""
+    """Names imported by so many consecutive pickles, read as opcodes; PickleRefused for tuples without end."""
     names: set[str] = set()
     for _ in range(pickles):
+        nesting = _Nesting()
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if count > OPCODE_LIMIT:
                 raise PickleRefused("its list of tensors is longer than any real model needs")
@@ -195,9 +215,45 @@ def imported_names(file: BinaryIO | mmap.mmap, pickles: int) -> set[str]:
             elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
                 # torch writes protocol 2, which has no such imports; their names can be hidden from a scan.
                 names.add(f"a hidden name ({opcode.name})")
+            nesting.follow(opcode, argument)
     return names
 
 
+class _Nesting:
+    """How deeply tuples lie in tuples, followed over a pickle's opcodes as its reader's stack and memo."""
+
+    def __init__(self) -> None:
+        # A level for every value, None for a mark.
+        self._stack: list[int | None] = []
+        self._memo: dict[object, int | None] = {}
+
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        """One step; PickleRefused where it goes too deep, IndexError or KeyError for a step that cannot be made."""
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self._memo[len(self._memo) if opcode.name == "MEMOIZE" else argument] = self._stack[-1]
+            return
+        taken = self._taken([one.name for one in opcode.stack_before])
+        level = 0
+        if opcode.name in ("GET", "BINGET", "LONG_BINGET"):
+            level = self._memo[argument]
+        elif opcode.name == "DUP":
+            level = taken[0]
+        elif opcode.name.startswith("TUPLE"):
+            level = 1 + max((one or 0 for one in taken), default=0)
+            if level > NESTED_LIMIT:
+                raise PickleRefused("its tuples lie in each other deeper than any real model's")
+        for one in opcode.stack_after:
+            self._stack.append(None if one.name == "mark" else level)
+
+    def _taken(self, before: list[str]) -> list[int | None]:
+        """What the step takes off the stack: down to a mark, or so many."""
+        taken = []
+        if "mark" in before:
+            while (top := self._stack.pop()) is not None:
+                taken.append(top)
+            before = before[: before.index("mark")]
+        return taken + [self._stack.pop() for _ in before]
+
+
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {one_line(error)[:160]}" if str(error).strip() else type(error).__name__

@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .asides import written_aside
 from .families import family_of
-from .images import one_line
+from .images import one_line, printable
 from .pickles import ZIP_MAGIC, PickleRefused, read_pickle, tensors_in
 
 Config = TypeVar("Config")
@@ -98,9 +98,10 @@ class Checkpoint(Tensors):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._known:
             raise KeyError(name)
+        # Also while it is mapped: what is gone of a file that was cut short ends the process that reads it.
+        if _stamp(self.path) != self._stamp:
+            raise CheckpointError(f"{self.source} was replaced while it was being read; load it again.")
         if self._opened is None:
-            if _stamp(self.path) != self._stamp:
-                raise CheckpointError(f"{self.source} was replaced while it was being read; load it again.")
             self._opened = _open(self.path)
         return self._opened.read(name)
 
@@ -268,7 +269,7 @@ def folder_config(folder: Path, default: Config, stored: Mapping[str, Any]) -> C
         return fitted(default, stored)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder / 'config.json'} describes no {type(default).__name__} ({error})."
+            f"{folder / 'config.json'} describes no {type(default).__name__} ({one_line(error)})."
         ) from error
 
 
@@ -354,6 +355,11 @@ def common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
     return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
+def shown(name: str) -> str:
+    """A tensor's name in an error."""
+    return printable(name[:NAME_SHOWN])
+
+
 def source_of(tensors: Mapping[str, Tensor]) -> str:
     """What to call these tensors in an error."""
     return getattr(tensors, "source", Tensors.source)
@@ -418,9 +424,11 @@ def _open_pickle(path: Path) -> _Opened:
 def _plain(path: Path, name: str, tensor: Tensor) -> None:
     """Refuse tensors that are not what they seem: sparse, quantised, or larger than their own storage."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-        raise CheckpointError(f"{path} was refused: '{name}' is not a plain dense tensor.")
+        raise CheckpointError(f"{path} was refused: '{shown(name)}' is not a plain dense tensor.")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise CheckpointError(f"{path} was refused: '{name}' claims more numbers than the file holds for it.")
+        raise CheckpointError(
+            f"{path} was refused: '{shown(name)}' claims more numbers than the file holds for it."
+        )
 
 
 def _open_safetensors(path: Path) -> _Opened:
@@ -435,7 +443,7 @@ def _open_safetensors(path: Path) -> _Opened:
     except (SafetensorError, ValueError, struct.error, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
-        reason = str(error).removeprefix("Error while deserializing header: ")[:160]
+        reason = one_line(str(error).removeprefix("Error while deserializing header: ")[:160])
         raise CheckpointError(
             f"{path} is not a whole safetensors file ({reason}); download it again or choose another file."
         ) from error
@@ -456,12 +464,10 @@ def _mapped(
     entry = header[name]
     dtype = READ_DTYPES.get(entry["dtype"])
     if dtype is None:
-        raise CheckpointError(
-            f"{path} stores '{name[:NAME_SHOWN]}' as {entry['dtype']}, which is not read here."
-        )
+        raise CheckpointError(f"{path} stores '{shown(name)}' as {entry['dtype']}, which is not read here.")
     if len(entry["shape"]) > MOST_DIMENSIONS:
         raise CheckpointError(
-            f"{path} was refused: '{name[:NAME_SHOWN]}' has {len(entry['shape'])} dimensions; "
+            f"{path} was refused: '{shown(name)}' has {len(entry['shape'])} dimensions; "
             f"{MOST_DIMENSIONS} are possible."
         )
     start, end = (begin + offset for offset in entry["data_offsets"])
@@ -479,7 +485,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         name, times = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 0)
         if times > 1:
-            raise CheckpointError(f"{path} was refused: its header names '{name}' {times} times.")
+            raise CheckpointError(f"{path} was refused: its header names '{shown(name)}' {times} times.")
         return dict(pairs)
 
     with path.open("rb") as file:
@@ -528,7 +534,7 @@ def _check_names_and_shapes(
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
     misshaped = [
-        f"{name[:NAME_SHOWN]} is {list(tensors[name].shape)} and should be {list(place.shape)}"
+        f"{shown(name)} is {list(tensors[name].shape)} and should be {list(place.shape)}"
         for name, place in expected.items()
         if name in tensors and tensors[name].shape != place.shape
     ]
@@ -546,25 +552,27 @@ def _check_names_and_shapes(
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(name[:NAME_SHOWN] for name in names[:LISTED])
-    return shown + (f", and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    listed = ", ".join(map(shown, names[:LISTED]))
+    return listed + (f", and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def _owned(name: str, value: Tensor, place: Tensor, dtype: torch.dtype | None, given: str) -> Tensor:
     """A copy that owns its memory: a mapped one dies with its file, and keeps the file busy on Windows."""
     if not place.dtype.is_floating_point:
         if value.dtype.is_floating_point or value.dtype.is_complex:
-            raise CheckpointError(f"{given} stores '{name}' as {value.dtype}; {place.dtype} was expected.")
+            raise CheckpointError(
+                f"{given} stores '{shown(name)}' as {value.dtype}; {place.dtype} was expected."
+            )
         return value.detach().to(place.dtype, copy=True)
     if value.dtype not in FLOATS:
         raise CheckpointError(
-            f"{given} stores '{name}' as {value.dtype}; only float16, bfloat16 and float32 weights can be "
+            f"{given} stores '{shown(name)}' as {value.dtype}; only float16, bfloat16 and float32 weights can be "
             "used (fp8 and quantised files have lost what full weights hold)."
         )
     copied = value.detach().to(dtype or value.dtype, copy=True, memory_format=torch.contiguous_format)
     if copied.numel() and not torch.stack(torch.aminmax(copied)).isfinite().all():
         converted = "" if copied.dtype == value.dtype else f" after conversion to {copied.dtype}"
-        raise CheckpointError(f"{given} is damaged: '{name}' holds NaN or infinite values{converted}.")
+        raise CheckpointError(f"{given} is damaged: '{shown(name)}' holds NaN or infinite values{converted}.")
     return copied
 
 
@@ -608,5 +616,7 @@ READ_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()} | {
 
 def _dtype_name(name: str, tensor: Tensor) -> str:
     if tensor.dtype not in DTYPE_NAMES:
-        raise CheckpointError(f"'{name}' is {tensor.dtype}, which is not written to safetensors files here.")
+        raise CheckpointError(
+            f"'{shown(name)}' is {tensor.dtype}, which is not written to safetensors files here."
+        )
     return DTYPE_NAMES[tensor.dtype]

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from ..video_core.families import family_of
 from ..video_core.weights import (
-    NAME_SHOWN,
     Checkpoint,
     CheckpointError,
     Renamed,
@@ -30,6 +29,7 @@ from ..video_core.weights import (
     load_exactly,
     open_checkpoint,
     read_config,
+    shown,
     source_of,
 )
 from . import keys
@@ -317,4 +317,4 @@ def _refuse_other_families(part: Renamed, config: XDynaConfig | ControlNetConfig
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(name[:NAME_SHOWN] for name in names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+    return ", ".join(map(shown, names[:LISTED])) + (", ..." if len(names) > LISTED else "")

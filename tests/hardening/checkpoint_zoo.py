@@ -170,7 +170,15 @@ def add_headers(made: Zoo) -> None:
         f'"{i}":{{"dtype":"F32","shape":[1,1,1,1],"data_offsets":[0,4]}}' for i in range(19_000)
     )
     made.file("19,000 tensors of the same bytes", "a.safetensors", raw(f"{{{counted}}}".encode()))
-    for name in ("../../x", "/etc/x", "", "a\0b", "a" * 100_000, "__metadata__x", "имя"):
+    long = "n" * 200_000
+    made.file("a long name twice", "a.safetensors", raw(f'{{"{long}": {one}, "{long}": {one}}}'.encode()))
+    made.file(
+        "a name of two lines twice", "a.safetensors", raw(f'{{"a\\nb": {one}, "a\\nb": {one}}}'.encode())
+    )
+    made.file("a dtype of two lines", "a.safetensors", raw({"a": entry(dtype="F\n\x1b[2J33")}))
+    for name in (
+        "../../x", "/etc/x", "", "a\0b", "a" * 100_000, "__metadata__x", "имя", "a\nb", "\x1b[2Jb\r", "\u202e\u2028",
+    ):  # fmt: skip
         made.file(f"a tensor named {name[:12]!r}", "a.safetensors", raw({name: entry()}), OPENS)
 
 
@@ -321,6 +329,24 @@ def add_pickles(made: Zoo) -> None:
     for name, pickled in odd.items():
         made.file(f"{name}, zip", "a.pth", zipped(pickled))
         made.file(f"{name}, bare", "a.pt", pickled)
+    long = b"\x80\x02c" + b"m" * 1_000_000 + b"\nsystem\n)R."
+    made.file("a name of a million letters", "a.pth", zipped(long))
+    made.file(
+        "a name that clears the screen", "a.pth", zipped(long.replace(b"m" * 1_000_000, b"os\x1b[2J\r"))
+    )
+    for levels in (4, 60):
+        # Each holds the one before twice, so that to find the place of the last is 2^60 steps.
+        key = b"\x80\x02}X\1\0\0\0a\x85q\1" + b"h\1\x86q\1" * levels + b"K\1s."
+        made.file(f"a key of {levels} tuples in each other", "a.pth", zipped(key))
+    made.file("dicts in each other a hundred times", "a.pth", saved(branching(8, 100)))
+    selves: dict = {"a": torch.ones(2)}
+    selves |= {str(number): selves for number in range(100)}
+    made.file("a dict in itself a hundred times", "a.pth", saved(selves))
+    hollow: dict = {}
+    hollow |= {str(number): hollow for number in range(100)}
+    made.file("a dict of nothing in itself a hundred times", "a.pth", saved(hollow))
+    prefix = {"k" * 200_000: {str(number): STATE["b.weight"] for number in range(2000)}}
+    made.file("names that all begin with 200,000 letters", "a.pth", saved(prefix))
     inside: dict = {"a": torch.ones(2)}
     inside["itself"] = inside
     made.file("a dict in itself", "a.pth", saved(inside), OPENS)
@@ -341,6 +367,14 @@ def add_pickles(made: Zoo) -> None:
     made.file("storages that lie", "a.pth", whole.replace(b"K@tq", b"M\xff\xfft"[:4], 1))
     old = saved(STATE, False).replace(struct.pack("<q", 64), struct.pack("<q", 2**40))
     made.file("old storages that lie", "a.pth", old)
+
+
+def branching(levels: int, times: int) -> dict:
+    """A dict that holds one dict so many times, which does the same, down to a tensor."""
+    branch: dict = {"a": torch.ones(1)}
+    for _ in range(levels):
+        branch = {str(number): branch for number in range(times)}
+    return branch
 
 
 def add_archives(made: Zoo) -> None:

@@ -113,16 +113,18 @@ def test_a_missing_codec_is_one_sentence(tally, tmp_path, monkeypatch):
 
 
 def test_a_model_file_replaced_while_it_is_read(tally, amount, tmp_path):
-    """Downloads and people put a new file in the old one's place; what is mapped stays the old one, whole."""
+    """Downloads and people put a new file in the old one's place, or write into it, or cut it: never a mixture."""
     old = {f"{number}": torch.full((64, 64), float(number)) for number in range(8)}
     for at in range(amount(4, 8)):
-        for how in ("another", "deleted", "smaller"):
+        for how in ("another", "deleted", "smaller", "cut short", "written over"):
             path = tmp_path / f"{how}{at}.safetensors"
             save_file(old, path)
             with tally.trying(f"{how} after {at} tensors", names=path.name):
                 opened = open_checkpoint(path)
                 for number, name in enumerate(list(opened)):
-                    if number == at:
+                    if number == at and how in ("cut short", "written over"):
+                        path.write_bytes(b"" if how == "cut short" else bytes(path.stat().st_size))
+                    elif number == at:
                         aside = tmp_path / "new.safetensors"
                         save_file(
                             {"0": torch.zeros(3)} if how == "smaller" else {k: -v for k, v in old.items()},

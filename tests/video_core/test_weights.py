@@ -143,6 +143,20 @@ def test_reading_goes_on_after_release_and_notices_a_replaced_file(tmp_path: Pat
         checkpoint["a"]
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "zip"])
+@pytest.mark.parametrize("content", [b"", bytes(5000)], ids=["cut", "another"])
+def test_a_file_that_is_written_into_while_it_is_mapped_is_noticed(
+    tmp_path: Path, kind: str, content: bytes
+) -> None:
+    """What is gone of a mapped file ends the process; what is new in it would be mixed with the old."""
+    path = write(tmp_path / "a", kind, {"a": torch.ones(3000), "b": torch.zeros(3000)})
+    checkpoint = open_checkpoint(path)
+    assert checkpoint["a"].sum() == 3000
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="replaced while it was being read"):
+        checkpoint["b"]
+
+
 def test_renamed_reshapes_lazily() -> None:
     stacked = {"qkv": torch.arange(6.0), "unused": torch.zeros(1)}
     ours = Renamed(stacked, {"q": ("qkv", lambda t: t.chunk(3)[0]), "all": "qkv"})
