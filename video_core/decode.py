@@ -147,7 +147,8 @@ def open_frames(file: str | os.PathLike[str] | BytesIO) -> Iterator[np.ndarray]:
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sorts 2.png before 10.png, without regard to case."""
     parts = re.split(r"(\d+)", name.casefold())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+    # isdecimal, as \d in the expression above: to isdigit a raised 2 is one too, and int takes none.
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
 
 
 def _opened(name: str, opener: Callable[[], BinaryIO], start: float, duration: float) -> VideoSource:

@@ -77,7 +77,7 @@ def add_formats(made: Zoo) -> None:
     tenbit = [frame.astype(np.uint16) * 257 for frame in clip(3)]
     videos: dict[str, tuple[str, Callable[[], bytes]]] = {
         "odd sizes": ("odd.mkv", lambda: encoded(clip(3, 63, 47), "matroska", "ffv1", "bgra")),
-        "one pixel": ("one.mkv", lambda: encoded(clip(2, 2, 2), "matroska", "ffv1", "bgra")),
+        "one pixel": ("one.mkv", lambda: encoded(clip(2, 1, 1), "matroska", "ffv1", "bgra")),
         "10 bits": ("ten.mp4", lambda: encoded(tenbit, "mp4", "libx264", "yuv420p10le")),
         "16 bits": ("sixteen.mkv", lambda: encoded(tenbit, "matroska", "ffv1", "gbrp16le")),
         "4:4:4": ("full.mp4", lambda: encoded(clip(3), "mp4", "libx264", "yuv444p")),
@@ -93,7 +93,10 @@ def add_formats(made: Zoo) -> None:
         "29.97": ("ntsc.mp4", lambda: encoded(clip(5), fps=Fraction(30000, 1001))),
         "variable rate": ("vfr.mkv", lambda: encoded(clip(5), "matroska", times=[0, 40, 400, 440, 900])),
         "a long pause": ("pause.mkv", lambda: encoded(clip(3), "matroska", times=[0, 40, 86_400_000])),
-        "times that go back": ("back.avi", lambda: encoded(clip(4), "avi", "mjpeg", "yuvj420p")),
+        "times that go back": (
+            "back.mkv",
+            lambda: going_back(encoded(clip(5), "matroska", times=[0, 40, 400, 440, 900])),
+        ),
         "an unknown matrix": ("matrix.mp4", lambda: encoded(clip(3), matrix=11)),
         "a changed size": ("two.h264", lambda: encoded(clip(3), "h264") + encoded(clip(3, 96, 80), "h264")),
     }
@@ -113,6 +116,12 @@ def add_formats(made: Zoo) -> None:
     made.file("sound alone", "sound.mp4", encoded([], sound=0.5), REFUSED)
     made.file("no frames", "none.mp4", without_frames(), REFUSED)
     made.file("no tracks", "tracks.mp4", b"\0\0\0\x14ftypisom\0\0\0\0isom\0\0\0\x08moov", REFUSED)
+
+
+def going_back(whole: bytes) -> bytes:
+    """A Matroska file whose frame at 400 ms says that it is shown at 20 ms."""
+    at = whole.index(b"\x81" + struct.pack(">h", 400)) + 1
+    return whole[:at] + struct.pack(">h", 20) + whole[at + 2 :]
 
 
 def without_frames() -> bytes:
@@ -345,6 +354,9 @@ def add_folders(made: Zoo) -> None:
     folder("an empty folder", {}, REFUSED)
     folder("a folder of texts", {"a.txt": b"a", "b.mp4": b"b"}, REFUSED)
     folder("unsorted pictures", {f"{n}.png": png(8, 8) for n in (10, 9, 1, 100, 2)}, WORKS)
+    folder(
+        "pictures with raised numbers", {f"{n}.png": png(8, 8) for n in ("1²3", "2²", "³", "①", "٣")}, WORKS
+    )
     folder("pictures and others", {"1.png": png(8, 8), "notes.txt": b"a", ".hidden": b"b"}, WORKS)
     folder("pictures of two sizes", {"1.png": png(8, 8), "2.png": png(9, 8)}, REFUSED)
     folder("a broken picture first", {"1.png": b"broken", "2.png": png(8, 8)}, REFUSED)

@@ -277,6 +277,11 @@ def test_folders_that_are_no_clips(tmp_path: Path) -> None:
     assert "a.png" in refused(tmp_path)
 
 
+def test_digits_that_are_no_numbers_are_letters() -> None:
+    """A raised 2 is a digit to Python, and no number."""
+    assert sorted(["2.png", "1²3.png", "①.png"], key=natural_key) == ["1²3.png", "2.png", "①.png"]
+
+
 def test_natural_order() -> None:
     names = ["10.png", "a2.png", "9.png", "A10.png", "09.png", "_1.png", "a2b3.png"]
     assert sorted(names, key=natural_key) == [
