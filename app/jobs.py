@@ -17,6 +17,9 @@ LEDGER = "finished_jobs.json"
 UNIANIMATE_LIST = "test_list_path"
 """The key of UniAnimate's YAML under which its jobs stand (UniAnimate spec 1)."""
 
+MOST_PARTS = 16
+"""Of a setting that is a list, such as [512, 768]."""
+
 UNNAMED = {"model", "prompt", "negative"}
 """Settings that do not stand in a file's name: every name ends in the model, and texts are long."""
 
@@ -63,7 +66,7 @@ def read_jobs(path: str | Path) -> list[Job]:
     for number, entry in enumerate(entries, 1):
         try:
             jobs += _jobs_of(entry, path.parent)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(
                 f"Entry {number} of {path} is not a job ({error}): expected [frame interval, reference, "
                 "poses], a mapping with reference and driving, or X-Dyna's image_path and poses."
@@ -72,11 +75,14 @@ def read_jobs(path: str | Path) -> list[Job]:
 
 
 def _parse(path: Path) -> object:
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}.") from error
     if path.suffix.lower() == ".json":
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not valid JSON: {error}.") from error
     try:
         import yaml
@@ -84,8 +90,9 @@ def _parse(path: Path) -> object:
         raise ImportError(f"{path} is YAML, which needs the package pyyaml: pip install pyyaml.") from error
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}.") from error
+    # Besides YAMLError what its types make of their texts: ValueError, IndexError, RecursionError, ...
+    except Exception as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
 
 
 def _jobs_of(entry: object, folder: Path) -> list[Job]:
@@ -104,7 +111,16 @@ def _jobs_of(entry: object, folder: Path) -> list[Job]:
         face=_seen_from(folder, entry.get("face_video")),
         drawn=bool(entry.get("drawn", False)),
     )
-    return [Job(source, {name: value for name, value in entry.items() if name not in OWN_FIELDS})]
+    return [Job(source, {name: _setting(name, entry[name]) for name in entry if name not in OWN_FIELDS})]
+
+
+def _setting(name: object, value: object) -> object:
+    """A value that could have been typed; a YAML of a few lines can hold lists in lists that fill the memory."""
+    parts = value if isinstance(value, list) else [value]
+    crowded = len(parts) > MOST_PARTS or any(isinstance(part, list | dict | set | tuple) for part in parts)
+    if crowded or not isinstance(name, str):
+        raise ValueError(f"{str(name)[:40]!r} is no setting, or its value is neither text nor a number")
+    return value
 
 
 def _xdyna_jobs(entry: Mapping[str, Any], folder: Path) -> list[Job]:
@@ -151,10 +167,13 @@ class Ledger:
 
     def _entries(self) -> dict[str, str]:
         try:
-            return dict(json.loads(self._file.read_text(encoding="utf-8")))
+            entries = dict(json.loads(self._file.read_text(encoding="utf-8")))
+            if not all(isinstance(name, str) for name in entries.values()):
+                raise TypeError("a file's name in it is no text")
+            return entries
         except FileNotFoundError:
             return {}
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{self._file} is damaged ({error}); delete it to run every job again."
             ) from error

@@ -93,6 +93,33 @@ def test_broken_yaml_is_a_sentence(tmp_path: Path) -> None:
         read_jobs(written(tmp_path, "a: [1, 2", "jobs.yaml"))
 
 
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", "[" * 100_000),
+        ("a.yaml", "[" * 2_000),
+        ("a.json", "\xff[]"),
+        ("a.yaml", "- \xe9"),
+        ("a.yaml", "- " + "1" * 5000),
+        ("a.yaml", "- 2001-99-99"),
+        ("a.yaml", "- !!int ''"),
+        ("a.yaml", '- !!python/object/apply:os.system ["false"]'),
+        ("a.json", '[[Infinity, "a", "b"]]'),
+        ("a.yaml", LAUGHS + "test_list_path: [{reference: a.png, driving: b.mp4, seed: *a11}]"),
+        ("a.yaml", "- &a {reference: a.png, driving: b.mp4, seed: *a}"),
+    ],
+)
+def test_a_hostile_list_is_one_sentence_that_names_it(tmp_path: Path, name: str, content: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError) as refused:
+        read_jobs(file)
+    assert str(file) in str(refused.value) and "\n" not in str(refused.value)
+
+
 def test_a_stem_tells_jobs_apart_and_is_a_file_name() -> None:
     settings = {"seed": 3, "prompt": "of no use in a name"}
     job = Job(Source(Path("x/a b.png"), Path("y/c:d.mp4")), settings)
@@ -135,7 +162,8 @@ def test_the_ledger_knows_finished_files_only(tmp_path: Path) -> None:
     assert Ledger(tmp_path).done("k") is None
 
 
-def test_a_damaged_ledger_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / LEDGER).write_text("{", encoding="utf-8")
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, '{"k": 5}', '[["k", ["a"]]]', "7"])
+def test_a_damaged_ledger_says_what_to_do(tmp_path: Path, content: str) -> None:
+    (tmp_path / LEDGER).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match="delete it to run every job again"):
         Ledger(tmp_path).done("k")
