@@ -547,10 +547,25 @@ def _sweep(path: Path) -> None:
                 left.unlink()
 
 
+def _content(path: Path) -> bytes:
+    """The file's bytes; PoseError where it is no regular file (a pipe would be waited for for ever)."""
+    try:
+        if path.exists() and not path.is_file():
+            raise PoseError(f"{path} is no file that can be read; choose a pose file.")
+        return path.read_bytes()
+    except ValueError as error:
+        if isinstance(error, PoseError):
+            raise
+        # A zero in the name.
+        raise PoseError(f"{str(path)!r} cannot be opened: {error}.") from error
+
+
 def _json_in(path: Path) -> Any:
     try:
         # With the mark that editors on Windows put in front, or without.
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(_content(path).decode("utf-8-sig"))
+    except PoseError:
+        raise
     except (ValueError, RecursionError) as error:
         raise PoseError(f"{path} is not a pose file: it cannot be read as JSON ({error}).") from error
 
@@ -575,7 +590,7 @@ def _as_frames(path: Path, content: Any) -> list[Frame]:
 
 
 def _npz_fields(path: Path) -> dict[str, Any]:
-    content = io.BytesIO(path.read_bytes())
+    content = io.BytesIO(_content(path))
     if not zipfile.is_zipfile(content):
         raise PoseError(f"{path} is not a pose file, or its end is missing: it is no .npz archive.")
     try:
@@ -598,6 +613,8 @@ def _from_fields(path: Path, fields: dict[str, Any]) -> PoseSequence:
         )
     try:
         frames = len(fields["scores"])
+        if not frames:
+            raise ValueError("there are no frames in it")
         return PoseSequence(
             np.reshape(_numbers(fields["points"]), (frames, POINTS, 2)),
             np.reshape(_numbers(fields["scores"]), (frames, POINTS)),

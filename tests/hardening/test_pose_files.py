@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from functools import cache
@@ -150,6 +151,9 @@ def archives() -> dict[str, bytes]:
         "details that are a list": archive(**{**good, "details": array(np.array("[1, 2]"))}),
         "details nested too deeply": archive(**{**good, "details": array(np.array("[" * 100_000))}),
         "raw bytes for an array": archive(**{**good, "points": b"abc"}),
+        "no frames": archive(
+            **{**good, **{name: array(getattr(clip, name)[:0]) for name in ("points", "scores", "origins")}}
+        ),
         "infinite points": archive(**{**good, "points": array(np.full((2, 134, 2), np.inf))}),
     }
     for part in range(1, 20):
@@ -167,6 +171,26 @@ def test_hostile_archives(tally: Tally, tmp_path: Path) -> None:
     for name, content in archives().items():
         path.write_bytes(content)
         with tally.trying(name, names=path.name, sentences=(PoseError,)):
+            use(path)
+
+
+def test_places_that_hold_no_file(tally: Tally, tmp_path: Path) -> None:
+    """Pipes, folders in a folder of files, names that no system takes."""
+    folder = tmp_path / "folder"
+    (folder / "a.json").mkdir(parents=True)
+    cases = [
+        folder,
+        tmp_path / "a\0b.npz",
+        tmp_path / "a\0b.json",
+        tmp_path / f"{'n' * 300}.npz",
+        tmp_path / "no.npz",
+    ]
+    if hasattr(os, "mkfifo"):
+        for name in ("pipe.json", "pipe.npz"):
+            os.mkfifo(tmp_path / name)
+            cases.append(tmp_path / name)
+    for path in cases:
+        with tally.trying(repr(path.name[:40]), must_refuse=True):
             use(path)
 
 
