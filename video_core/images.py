@@ -83,6 +83,8 @@ def upright(picture: Image, name: str, frame: int = 0) -> np.ndarray | None:
     # Pillow's decoders report damage with many types: OSError, SyntaxError, IndexError, struct.error, ...
     except Exception as error:
         raise VideoError(f"{name} is damaged at frame {frame}: {one_line(error)}.") from error
+    # Later frames of some formats (MPO, TIFF) have sizes of their own.
+    check_size(picture.size, name)
     try:
         turned = picture.getexif().get(ORIENTATION, 1) != 1
         return as_rgb(ImageOps.exif_transpose(picture) if turned else picture)

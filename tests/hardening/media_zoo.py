@@ -217,6 +217,13 @@ def jpeg(width: int, height: int) -> bytes:
     return whole[:at] + struct.pack(">HH", height, width) + whole[at + 4 :]
 
 
+def with_a_giant(side: int) -> bytes:
+    """Two JPEGs in one file (MPO), the second of which claims a size."""
+    whole = animated("MPO", 2)
+    at = whole.index(b"\xff\xc0", whole.index(b"\xff\xc0") + 2) + 5
+    return whole[:at] + struct.pack(">HH", side, side) + whole[at + 4 :]
+
+
 def tiff(width: int, height: int) -> bytes:
     entries = [
         (256, 4, width),
@@ -262,6 +269,7 @@ def add_giants(made: Zoo) -> None:
     made.file(
         "gif claims 65,535", "giant.gif", b"GIF89a" + struct.pack("<HH", 65535, 65535) + animated("GIF")[10:]
     )
+    made.file("a second picture claims 13,000", "second.jpg", with_a_giant(13_000), WORKS)
     made.file("a frame claims 16,383", "grows.ivf", vp8(16_383, 16_383))
     text = chunk(b"zTXt", b"a\0\0" + deflated(300_000_000))
     profile = chunk(b"iCCP", b"a\0\0" + deflated(300_000_000))
