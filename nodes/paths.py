@@ -6,6 +6,7 @@ folders of neighbouring packs. Nothing is ever written there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,7 @@ def locate(choice: str, *folders: str) -> Path:
     what is no name.
     """
     _check_name(choice)
-    # No file has a zero byte in its name, and ComfyUI's look-up trips over one.
-    for folder in _registered(folders) if "\0" not in choice else ():
+    for folder in _registered(folders) if _can_be_a_name(choice) else ():
         path = folder_paths.get_full_path(folder, choice)
         if path is not None:
             return Path(path)
@@ -145,6 +145,14 @@ def _check_name(name: object) -> None:
         raise ValueError(
             f"A file is chosen by its name; got {str(name)[:80]!r} of type {type(name).__name__}."
         )
+
+
+def _can_be_a_name(choice: str) -> bool:
+    """Whether a file can have it: ComfyUI's look-up trips over a zero byte and over half a letter."""
+    try:
+        return b"\0" not in os.fsencode(choice)
+    except UnicodeEncodeError:
+        return False
 
 
 def user_folder() -> Path:

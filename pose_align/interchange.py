@@ -148,6 +148,8 @@ def from_openpose(
     Everything comes out in pixels of one canvas, that of the first frame. Raises PoseError with a sentence
     where frames are malformed, show animals, or nobody.
     """
+    if not isinstance(frames, Iterable):
+        raise PoseError(f"Pose keypoints are a list with one dict per frame; got a {type(frames).__name__}.")
     frames = [frames] if isinstance(frames, Mapping) else list(frames)
     canvases = _canvases(frames, canvas)
     notes: list[str] = []
@@ -346,7 +348,8 @@ def _own(frame: Frame) -> dict[str, Any]:
 
 
 def _read_frame(frame: Frame, canvas: tuple[int, int]) -> list[_Person]:
-    people = frame.get("people") or []
+    people = frame.get("people")
+    people = [] if people is None else people
     if not isinstance(people, list | tuple):
         raise PoseError(f"'people' in a frame of pose keypoints is a list; got a {type(people).__name__}.")
     restored = _restored(frame, people, canvas)

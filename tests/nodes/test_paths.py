@@ -156,6 +156,15 @@ def test_a_name_cannot_lead_out_of_the_folders(paths, folders, tmp_path, name):
         paths.locate(name, "dwpose")
 
 
+@pytest.mark.parametrize("name", ["a\0b.onnx", "\ud800.onnx"], ids=["zero", "half a letter"])
+def test_a_name_that_no_file_can_have_is_of_no_file(paths, folders, name):
+    paths.register()
+    with pytest.raises(FileNotFoundError, match="no model file"):
+        paths.locate(name, "dwpose")
+    with pytest.raises(FileNotFoundError, match="no file"):
+        paths.input_file(name)
+
+
 def test_the_stamp_changes_with_the_file_and_never_raises(paths, folders, tmp_path):
     paths.register()
     assert paths.stamp("tuned.pth", "unianimate") == "tuned.pth is missing"

@@ -245,6 +245,9 @@ def test_several_people_of_ours_are_lossless() -> None:
     ("frames", "said"),
     [
         ([], "no frames"),
+        (None, "one dict per frame; got a NoneType"),
+        (5, "one dict per frame; got a int"),
+        ([{"people": np.zeros(3), "canvas_width": 5, "canvas_height": 5}], "is a list; got a ndarray"),
         ([[1, 2]], "Frame 0 of the pose keypoints is a list"),
         ([{"people": []}], "do not say how large"),
         ([{"people": [], "canvas_width": 5, "canvas_height": 5}], "nobody in any frame"),
