@@ -32,7 +32,7 @@ LARGEST_NUMBER = 1 << 17
 """Of an architecture that a file describes: widths, tokens, layers."""
 MOST_LEVELS = 16
 """Entries of a list in such an architecture."""
-MOST_PARAMETERS = 20_000
+MOST_PARAMETERS = 10_000
 """Tensors of a network; the largest published one has 1544."""
 
 MOST_SIGNS = {b'"': 12, b"{": 2, b"[": 3, b",": 12}
@@ -483,10 +483,11 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        name, times = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 0)
-        if times > 1:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            name, times = Counter(name for name, _ in pairs).most_common(1)[0]
             raise CheckpointError(f"{path} was refused: its header names '{shown(name)}' {times} times.")
-        return dict(pairs)
+        return found
 
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))

@@ -182,6 +182,15 @@ def add_headers(made: Zoo) -> None:
         made.file(f"a tensor named {name[:12]!r}", "a.safetensors", raw({name: entry()}), OPENS)
 
 
+def crowded(count: int) -> bytes:
+    """A whole file of so many tensors of one number, with long names."""
+    listed = ",".join(
+        f'"{i:0100}":{{"dtype":"F32","shape":[1,1,1,1,1,1,1,1],"data_offsets":[{4 * i},{4 * i + 4}]}}'
+        for i in range(count)
+    )
+    return raw(f"{{{listed}}}".encode(), bytes(4 * count))
+
+
 # ---- pickles -------------------------------------------------------------------------------------------
 
 

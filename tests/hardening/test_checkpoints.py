@@ -163,6 +163,55 @@ def test_one_sentence_little_memory_and_no_event(run, tally: Tally) -> None:
             tally.worked()
 
 
+FORKING = """
+import logging, os, pathlib, torch, warnings
+from xdyna_unianimate.video_core.weights import open_checkpoint
+warnings.simplefilter("ignore")
+logging.disable(logging.CRITICAL)
+
+# What a first use of each kind imports.
+torch.save({"a": torch.ones(1)}, "own.pth")
+len(open_checkpoint("own.pth"))
+len(open_checkpoint(sys.argv[2]))
+for line in pathlib.Path(sys.argv[1]).read_text(encoding="utf-8").splitlines():
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        continue
+    try:
+        before = forget_peak()
+        try:
+            len(open_checkpoint(line))
+        except ValueError:
+            pass
+        report(path=line, peak=peak_since(before))
+    finally:
+        os._exit(0)
+"""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not processes.can_measure(), reason="reads Linux's peak memory")
+def test_little_memory_from_nothing(run, tally: Tally, tmp_path) -> None:
+    """Each file in a process of its own: one that read others before has memory left, which hides what is taken."""
+    crowded = tmp_path / "a.safetensors"
+    crowded.write_bytes(checkpoint_zoo.crowded(9_950))
+    paths = {str(crowded): checkpoint_zoo.Hostile("as many tensors as are allowed", crowded)}
+    paths |= {str(case.path): case for _, case in run[0] if "\n" not in str(case.path)}
+    manifest = tmp_path / "manifest.txt"
+    manifest.write_text("\n".join(paths), encoding="utf-8")
+    demo = str(checkpoint_zoo.demo_files()[0])
+    finished = processes.run_python(FORKING, str(manifest), demo, folder=tmp_path, timeout=1200)
+    peaks = {report["path"]: report["peak"] for report in finished.reports}
+    for path, case in paths.items():
+        if path not in peaks:
+            tally.lost(f"{case.name} ({path}) ended its process: {finished.text[-500:]}")
+        elif peaks[path] > FACTOR * case.path.stat().st_size + BASE:
+            tally.lost(f"{case.name} ({path}): took {peaks[path] / 1e6:.0f} MB")
+        else:
+            tally.worked()
+
+
 def test_at_least_a_hundred(run) -> None:
     assert len({case.name for _, case in run[0]}) >= 100
 

@@ -664,9 +664,9 @@ def test_metadata_may_hold_anything(tmp_path: Path) -> None:
 
 def test_many_tensors_are_no_bomb(tmp_path: Path) -> None:
     """As many as a network may have."""
-    tensors = {f"a long name of a layer {i}": torch.ones(1, 1, 1, 1) for i in range(19_000)}
+    tensors = {f"a long name of a layer {i}": torch.ones(1, 1, 1, 1) for i in range(9_500)}
     save_file(tensors, tmp_path / "a.safetensors")
-    assert len(open_checkpoint(tmp_path / "a.safetensors")) == 19_000
+    assert len(open_checkpoint(tmp_path / "a.safetensors")) == 9_500
 
 
 def test_an_archive_of_entries_alone(tmp_path: Path) -> None:
