@@ -616,9 +616,7 @@ def _from_fields(path: Path, fields: dict[str, Any]) -> PoseSequence:
         )
     try:
         frames = len(fields["scores"])
-        if not frames:
-            raise ValueError("there are no frames in it")
-        return PoseSequence(
+        poses = PoseSequence(
             np.reshape(_numbers(fields["points"]), (frames, POINTS, 2)),
             np.reshape(_numbers(fields["scores"]), (frames, POINTS)),
             tuple(fields["canvas"]),
@@ -628,6 +626,9 @@ def _from_fields(path: Path, fields: dict[str, Any]) -> PoseSequence:
         )
     except DAMAGE as error:
         raise PoseError(f"{path} is damaged: its poses cannot be read ({error}).") from error
+    if not len(poses):
+        raise PoseError(f"{path} holds no frames of poses; choose a file with at least one.")
+    return poses
 
 
 def _logged(path: Path, imported: Imported) -> PoseSequence:
