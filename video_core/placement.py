@@ -140,8 +140,15 @@ def smaller_on_oom(attempt: Callable[[int], Result], size: int) -> tuple[Result,
         log.warning("Out of memory (%s); going on with %d at a time.", reason, size)
 
 
+MEMORY_SIGNS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    # oneDNN's word for it on a CPU; where it means something else, less at once ends in the same error.
+    "could not create a primitive",
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out (CUDA has a class for it, MPS and CPU only a text)."""
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        sign in str(error) for sign in ("out of memory", "can't allocate memory", "not enough memory")
-    )
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in MEMORY_SIGNS)

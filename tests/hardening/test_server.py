@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from xdyna_unianimate.demo import checkpoints
+from xdyna_unianimate.video_core.placement import MEMORY_SIGNS
 
 from ..fakes import comfy_host, server
 from ..fakes.executor import is_link, set_widgets
@@ -76,7 +77,12 @@ PROMPTS = 20
 
 
 @pytest.fixture
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
+def running(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[server.Server]:
+    # glibc sets 64 MB of addresses aside for every thread there ever was, up to 8 for each core: of those that are
+    # limited here, more than a request's.
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     with server.serving(comfy_host.real_path(), ROOT, tmp_path_factory.mktemp("server")) as one:
         # What one request takes must not be what this machine has.
         used = int(Path(f"/proc/{one.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
@@ -125,7 +131,10 @@ def ask(tally: Tally, one: server.Server, case: str, prompt: dict) -> None:
         tally.worked()
         return
     kind, text = failed["exception_type"].rpartition(".")[2], failed["exception_message"].strip()
-    if kind in ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError") or "allocate" in text:
+    signs = (*MEMORY_SIGNS, "allocate")
+    if kind in ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError") or any(
+        sign in text for sign in signs
+    ):
         # ComfyUI has a message for this, and unloads.
         tally._count("refused", 1)
     elif kind in SENTENCES or "outside the output folder" in text:

@@ -99,7 +99,12 @@ def needs_at_most(limit: int, error: BaseException):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("MPS backend out of memory (allocated 3 GB)")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA"),
+        RuntimeError("MPS backend out of memory (allocated 3 GB)"),
+        RuntimeError("could not create a primitive"),
+    ],
 )
 def test_halves_until_it_fits(error: RuntimeError) -> None:
     attempt, tried = needs_at_most(3, error)
