@@ -245,7 +245,11 @@ HELD_OUT_BATCHES = tuple(range(100_009, 100_021))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "file", "stages", "before"), WHOLE, ids=("autoencoder", "decoder", "unianimate", "xdyna", "xdyna_more"))
+@pytest.mark.parametrize(
+    ("name", "file", "stages", "before"),
+    WHOLE,
+    ids=("autoencoder", "decoder", "unianimate", "xdyna", "xdyna_more"),
+)
 def test_a_whole_training_ends_as_that_of_the_shipped_weights_did(
     name: str,
     file: str,
