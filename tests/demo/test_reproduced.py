@@ -230,13 +230,7 @@ WHOLE = (
     ("autoencoder", "state.pt", {"autoencoder": "."}, True),
     ("decoder", "state.pt", {"decoder": "."}, False),
     ("unianimate", "state.pt", {"unianimate": "."}, False),
-    pytest.param(
-        "xdyna",
-        "face/state.pt",
-        {"xdyna_base": "base", "xdyna_body": "body", "xdyna_face": "face"},
-        True,
-        marks=pytest.mark.xfail(reason="it ended 27 % higher, see docs/weights.md; why is not known"),
-    ),
+    ("xdyna", "face/state.pt", {"xdyna_base": "base", "xdyna_body": "body", "xdyna_face": "face"}, True),
     ("xdyna_more", "face/state.pt", {"xdyna_body_more": "body", "xdyna_face_more": "face"}, False),
 )
 
