@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..video_core.asides import written_aside
 from .state import content_of
 
 FILE = "hashes.json"
@@ -44,9 +44,8 @@ class HashBook:
         kept = {key: value for key, value in self._entries().items() if _is_current(key)}
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            aside = self.file.with_name(f"{self.file.name}.{os.getpid()}.part")
-            aside.write_text(json.dumps({**kept, _key(path): digest}, indent=1), encoding="utf-8")
-            aside.replace(self.file)
+            with written_aside(self.file) as aside:
+                aside.write(json.dumps({**kept, _key(path): digest}, indent=1).encode())
         except OSError as error:
             log.info("The hash of %s could not be remembered: %s", path, error)
 

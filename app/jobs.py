@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..video_core.asides import written_aside
 from . import state
 from .animate import Source
 from .names import short
@@ -186,10 +187,8 @@ class Ledger:
 
     def record(self, key: str, file: Path) -> None:
         """Remember a finished job; written aside and renamed, so that a cut leaves the old ledger."""
-        entries = {**self._entries(), key: file.name}
-        aside = self._file.with_suffix(".part")
-        aside.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-        aside.replace(self._file)
+        with written_aside(self._file) as aside:
+            aside.write(json.dumps({**self._entries(), key: file.name}, indent=1).encode())
 
 
 def key_of_job(source: Source, settings: object) -> str:

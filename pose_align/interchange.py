@@ -58,6 +58,9 @@ UNCHANGED = 1e-3
 UNPACKED_LIMIT = 1 << 29
 """Bytes of an unpacked .npz: 190,000 frames. A small archive can claim any size."""
 
+FILE_LIMIT = 1 << 30
+"""Bytes of a pose file that is read: text takes several times its length in memory while it is parsed."""
+
 LEFT_AFTER = 60.0
 """Seconds after which a half-written file is nobody's: a pose file is written at once."""
 
@@ -551,10 +554,14 @@ def _sweep(path: Path) -> None:
 
 
 def _content(path: Path) -> bytes:
-    """The file's bytes; PoseError where it is no regular file (a pipe would be waited for for ever)."""
+    """The file's bytes; PoseError where it is too large or no regular file (a pipe would be waited for for ever)."""
     try:
         if path.exists() and not path.is_file():
             raise PoseError(f"{path} is no file that can be read; choose a pose file.")
+        if path.exists() and (size := path.stat().st_size) > FILE_LIMIT:
+            raise PoseError(
+                f"{path} has {size >> 20} MB; a pose file has {FILE_LIMIT >> 20} MB at most: cut the clip in parts."
+            )
         return path.read_bytes()
     except ValueError as error:
         if isinstance(error, PoseError):

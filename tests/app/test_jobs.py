@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,17 @@ def test_the_ledger_knows_finished_files_only(tmp_path: Path) -> None:
     assert Ledger(tmp_path).done("k") == file
     file.unlink()
     assert Ledger(tmp_path).done("k") is None
+
+
+def test_two_lists_write_into_one_ledger_at_once(tmp_path: Path) -> None:
+    """Each under a name of its own until it is whole: one process used to take away the other's half-written file."""
+    file = tmp_path / "result.mp4"
+    file.write_bytes(b"x")
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda key: Ledger(tmp_path).record(f"{key}", file), range(100)))
+    Ledger(tmp_path).record("last", file)
+    assert Ledger(tmp_path).done("last") == file
+    assert {left.name for left in tmp_path.iterdir()} == {LEDGER, file.name}
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, '{"k": 5}', '[["k", ["a"]]]', "7"])

@@ -194,6 +194,15 @@ def test_places_that_hold_no_file(tally: Tally, tmp_path: Path) -> None:
             use(path)
 
 
+@pytest.mark.parametrize("name", ["long.json", "long.npz"])
+def test_a_file_larger_than_any_clip_is_not_read(tally: Tally, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.truncate(interchange.FILE_LIMIT + 1)
+    with tally.trying(name, names=name, sentences=(PoseError,), must_refuse=True):
+        use(path)
+
+
 BOMB = """
 from xdyna_unianimate.pose_align import interchange
 before = forget_peak()
