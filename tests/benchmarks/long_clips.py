@@ -1,17 +1,18 @@
 """Memory over the length of a clip: poses, ready-made skeletons or a face with sound to a video at a tiny size.
 
-    python tests/benchmarks/long_clips.py [--frames 250 1000 2000] [--how xdyna ...] [--steady] [--json]
+    python tests/benchmarks/long_clips.py [--frames 250 1000 2000] [--how xdyna ...] [--in-use] [--json]
 
 Each length has a process of its own. Prints, for each way to make long clips, the peak of the resident memory by
-length, and how it runs during the longest. ``--steady`` fixes glibc's rules for free memory, see ``STEADY``. Reads
-/proc or the peak of the process, so the curve needs Linux and the peaks any POSIX system.
+length, and how it runs during the longest. ``--in-use`` gives free memory back to the system before every look, and
+prints the largest of these looks too: by glibc's own rules a process keeps up to 64 MB of it, more or less of that by
+chance. Reads /proc or the peak of the process, so the curve needs Linux and the peaks any POSIX system.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -34,15 +35,9 @@ HOWS = {
 SIZE, STEPS, POINTS = "64x96", 2, 10
 RATE, PITCH = 44100, 440
 """Of the sound, a tone: samples a second, and Hz."""
-CHILD = "--child"
+CHILD, IN_USE = "--child", "--child-in-use"
 
-STEADY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
-"""Where glibc's own rules end. By them, a block that was freed raises the size up to which blocks come from the heap,
-and twice as much of the heap's end is kept free, up to 64 MB: a longer clip, whose poses take a larger block once, has
-more free memory afterwards, and runs of one length differ by tens of MB. With these, all may have the most at once."""
-
-
-def child(words: list[str]) -> None:
+def child(in_use: bool, words: list[str]) -> None:
     """``animate`` in this process; prints what it held, in MB, over time."""
     import resource
 
@@ -53,6 +48,8 @@ def child(words: list[str]) -> None:
 
     def watch() -> None:
         while not stop.wait(0.25):
+            if in_use:
+                give_back()
             curve.append(resident())
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -64,14 +61,23 @@ def child(words: list[str]) -> None:
     print(json.dumps({"code": code, "seconds": seconds, "peak": peak, "curve": curve}))
 
 
+def give_back() -> None:
+    """Free memory to the system: glibc keeps the end of its heap, and whatever lies between blocks in use."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
 def resident() -> float:
     """MB of this process now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
 
-def measured(how: str, frames: int, folder: Path, steady: bool = False) -> dict[str, Any]:
-    """One run in a process of its own. steady: with ``STEADY``."""
+def measured(how: str, frames: int, folder: Path, in_use: bool = False) -> dict[str, Any]:
+    """One run in a process of its own: seconds, MB at the peak, and MB over time.
+
+    in_use: the latter without free memory, see above (where the C library is glibc).
+    """
     from xdyna_unianimate.demo import inputs
 
     source = ("--reference", inputs.REFERENCE, "--reference-pose", inputs.REFERENCE_POSE)
@@ -80,8 +86,7 @@ def measured(how: str, frames: int, folder: Path, steady: bool = False) -> dict[
     quick = ("--weights", "demo", "--detector", "demo", "--resolution", SIZE, "--steps", STEPS)
     words = [str(word) for word in ("animate", *source, *quick, *HOWS[how], *place)]
     ran = subprocess.run(
-        [sys.executable, __file__, CHILD, *words],
-        env={**os.environ, **(STEADY if steady else {})},
+        [sys.executable, __file__, IN_USE if in_use else CHILD, *words],
         capture_output=True,
         text=True,
         check=True,
@@ -127,7 +132,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[250, 1000, 2000])
     parser.add_argument("--how", nargs="+", choices=HOWS, default=list(HOWS))
-    parser.add_argument("--steady", action="store_true", help="with glibc's rules for free memory fixed")
+    parser.add_argument("--in-use", action="store_true", help="give free memory back before every look")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     results: dict[str, dict[int, dict[str, Any]]] = {}
@@ -135,10 +140,11 @@ def main() -> int:
         for how in args.how:
             results[how] = {}
             for frames in args.frames:
-                one = results[how][frames] = measured(how, frames, Path(folder), args.steady)
+                one = results[how][frames] = measured(how, frames, Path(folder), args.in_use)
                 if not args.json:
+                    used = f", in use {max(one['curve']):.0f} MB" if args.in_use else ""
                     print(
-                        f"{how}, {frames} frames: peak {one['peak']:.0f} MB, {one['seconds']:.0f} s",
+                        f"{how}, {frames} frames: peak {one['peak']:.0f} MB{used}, {one['seconds']:.0f} s",
                         flush=True,
                     )
             points = np.linspace(0, len(one["curve"]) - 1, POINTS).astype(int)
@@ -150,7 +156,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == [CHILD]:
-        child(sys.argv[2:])
+    if sys.argv[1:2] in ([CHILD], [IN_USE]):
+        child(sys.argv[1] == IN_USE, sys.argv[2:])
     else:
         raise SystemExit(main())
