@@ -37,6 +37,7 @@ RATE, PITCH = 44100, 440
 """Of the sound, a tone: samples a second, and Hz."""
 CHILD, IN_USE = "--child", "--child-in-use"
 
+
 def child(in_use: bool, words: list[str]) -> None:
     """``animate`` in this process; prints what it held, in MB, over time."""
     import resource
