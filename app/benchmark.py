@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..pose_align.skeleton import BODY, FACE
+from ..video_core.asides import written_aside
 from . import arguments as options
 from .arguments import Option, option
 from .evaluate import Inputs, evaluate
 from .metrics.face import correlation, face_motion
+from .outputs import save_picture
 from .scores import MEASURES, RELATIONS
 
 if TYPE_CHECKING:
@@ -403,10 +405,9 @@ def _sheet_row(task: HeldOut, made: Mapping[str, Sequence[np.ndarray]]) -> np.nd
 
 def write(table: Table, folder: Path) -> tuple[Path, Path]:
     """``benchmark.json`` and ``benchmark.png``."""
-    from PIL import Image
-
     folder.mkdir(parents=True, exist_ok=True)
     numbers, picture = folder / "benchmark.json", folder / "benchmark.png"
-    numbers.write_text(json.dumps(table.as_dict(), indent=1) + "\n", encoding="utf-8")
-    Image.fromarray(table.sheet).save(picture)
+    with written_aside(numbers) as file:
+        file.write((json.dumps(table.as_dict(), indent=1) + "\n").encode())
+    save_picture(table.sheet, picture, overwrite=True)
     return numbers, picture

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..video_core.asides import written_aside
 from .names import check
 
 if TYPE_CHECKING:
@@ -110,12 +111,8 @@ def save_picture(picture: np.ndarray, path: Path, overwrite: bool = False) -> Pa
 
     check_picture(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part{path.suffix}")
-    try:
-        Image.fromarray(picture).save(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(path) as file:
+        Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
     return path
 
 

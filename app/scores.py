@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..video_core.asides import written_aside
+from .outputs import save_picture
+
 Better = Literal["higher", "lower", ""]
 
 
@@ -149,14 +152,13 @@ def write(
     scores: Scores, folder: Path, extra: Mapping[str, Any] | None = None, name: str = "quality"
 ) -> dict[str, Path]:
     """``quality.csv`` (a row per frame), ``quality.json`` (with ``extra`` fields), ``quality.png``."""
-    from PIL import Image
-
     folder.mkdir(parents=True, exist_ok=True)
     files = {kind: folder / f"{name}.{kind}" for kind in ("csv", "json", "png")}
-    files["csv"].write_text(as_csv(scores), encoding="utf-8", newline="")
     content = {**scores.as_dict(), **(extra or {})}
-    files["json"].write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    Image.fromarray(plot(scores)).save(files["png"])
+    for kind, text in ("csv", as_csv(scores)), ("json", json.dumps(content, indent=1) + "\n"):
+        with written_aside(files[kind]) as file:
+            file.write(text.encode())
+    save_picture(plot(scores), files["png"], overwrite=True)
     return files
 
 

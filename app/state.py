@@ -280,7 +280,9 @@ class Run:
         except OSError as error:
             if not self._broken:
                 log.warning(
-                    "The run could not be kept in %s (%s); it goes on all the same.", self.folder, error
+                    "The run could not be kept in %s (%s); it goes on all the same.",
+                    self.folder,
+                    error.strerror or error,
                 )
             self._broken = True
 

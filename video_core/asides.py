@@ -22,7 +22,10 @@ LEFT_AFTER = 60.0
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """A file beside ``path``, open for writing, that takes its place when the block ends; an error leaves nothing."""
+    """A file beside ``path``, open for writing, that takes its place when the block ends; an error leaves nothing.
+
+    OSError that names no file, as of a full disk, names this one.
+    """
     for left in path.parent.glob(f"{glob.escape(path.name)}.*{SUFFIX}"):
         _delete_unless_written(left)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{SUFFIX}")
@@ -30,6 +33,11 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
         with partial.open("xb") as file:
             yield file
         partial.replace(path)
+    except OSError as error:
+        # open and replace name files, write does not, and is where a disk is found to be full.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -14,9 +14,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from io import RawIOBase
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -282,7 +283,7 @@ class _Movie(_Sink):
         self._format = pix_fmt or codec.pix_fmt
         even = "420" in self._format
         self.size = tuple(side + side % 2 if even else side for side in (first.shape[1], first.shape[0]))
-        self._handle: BinaryIO = file.open("w+b")
+        self._handle = _Unbuffered(file.open("w+b", buffering=0))
         try:
             self._container = av.open(
                 self._handle, "w", format=codec.container, container_options=dict(codec.muxing)
@@ -364,6 +365,26 @@ class _Movie(_Sink):
             except (av.FFmpegError, OSError) as error:
                 log.debug("Closing what is thrown away: %s", error)
         self._file.unlink(missing_ok=True)
+
+
+class _Unbuffered:
+    """A file as PyAV writes it. Whatever is written is written at once and whole, or OSError is raised.
+
+    Python's buffered files write when they seek, too: on a full disk that fails, and PyAV prints the errors of
+    ``seek`` where it raises those of ``write``.
+    """
+
+    def __init__(self, raw: RawIOBase) -> None:
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def write(self, content: bytes) -> int:
+        left = memoryview(content)
+        while left:
+            left = left[self._raw.write(left) :]
+        return len(content)
 
 
 def _available(codec: Codec) -> str:

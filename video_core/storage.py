@@ -72,12 +72,13 @@ IN_MEMORY = InMemory()
 class OnDisk:
     """Tensors in files without names in a folder, which is made when it is first needed.
 
-    A disk that does not take a tensor costs a warning, and that tensor lies in memory.
+    A disk that does not take a tensor costs a warning, once, and that tensor lies in memory.
     """
 
     folder: Path
     stretch: int = STRETCH
     _maps: WeakSet[mmap.mmap] = field(default_factory=WeakSet, repr=False)
+    _told: bool = field(default=False, repr=False)
 
     def zeros(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """See ``Storage``."""
@@ -90,9 +91,15 @@ class OnDisk:
                 _fill(file, size)
                 mapped = mmap.mmap(file.fileno(), size)
         except OSError as error:
-            log.warning(
-                "A clip's tensor of %.1f MB could not be put into %s (%s).", size / 1e6, self.folder, error
-            )
+            if not self._told:
+                log.warning(
+                    "A clip's tensor of %.1f MB could not be put into %s (%s) and is held in memory, as are "
+                    "others that do not fit there.",
+                    size / 1e6,
+                    self.folder,
+                    error.strerror or error,
+                )
+                self._told = True
             return torch.zeros(tuple(shape), dtype=dtype)
         self._maps.add(mapped)
         return torch.from_numpy(np.frombuffer(mapped, np.uint8)).view(dtype).reshape(tuple(shape))

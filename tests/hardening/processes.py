@@ -97,13 +97,14 @@ def run_python(
     timeout: float = 300,
     environment: dict[str, str] | None = None,
     folder: Path | None = None,
+    before: Sequence[str] = (),
 ) -> Finished:
-    """Run ``PRELUDE`` and the script; ``arguments`` are its ``sys.argv[1:]``.
+    """Run ``PRELUDE`` and the script; ``arguments`` are its ``sys.argv[1:]``, ``before`` the words before Python's.
 
     trace: names of system calls ("execve", "openat", "connect") to be written down by strace, of all threads
     and child processes. Raises TimeoutExpired where it takes longer than ``timeout`` seconds.
     """
-    command = [sys.executable, "-c", PRELUDE + script, *arguments]
+    command = [*before, sys.executable, "-c", PRELUDE + script, *arguments]
     written = None
     if trace:
         written = Path(folder or ".") / f"trace-{os.getpid()}.txt"

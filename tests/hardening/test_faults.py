@@ -53,13 +53,16 @@ def disk(folder: Path, writes: int, error: int | None = None) -> Iterator[None]:
     """Below the folder, so many writes succeed; or no file can be created, with that error."""
     real = io.open
 
-    def opened(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
+    def opened(file: Any, mode: str = "r", buffering: int = -1, *args: Any, **options: Any) -> Any:
         inside = isinstance(file, (str, Path)) and Path(file).is_relative_to(folder)
         if not inside or not set(mode) & set("wax+"):
-            return real(file, mode, *args, **options)
+            return real(file, mode, buffering, *args, **options)
         if error is not None:
             raise OSError(error, "Read-only file system", str(file))
-        return Failing(file, mode.replace("b", ""))
+        raw = Failing(file, mode.replace("b", ""))
+        if not buffering:
+            return raw
+        return io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
 
     Failing.left = writes
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +76,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_full_disk_keeps_earlier_results_and_leaves_nothing(tally, amount, tmp_path, name):
+def test_a_full_disk_keeps_earlier_results_and_leaves_nothing(tally, amount, tmp_path, name, capfd):
     write_video(FRAMES[:1], tmp_path / f"earlier{Path(name).suffix}", 8, codec=KINDS[name])
     before = files(tmp_path)
     for writes in range(amount(3, 40)):
@@ -87,6 +90,7 @@ def test_a_full_disk_keeps_earlier_results_and_leaves_nothing(tally, amount, tmp
             break
     write_video(FRAMES, tmp_path / name, 8, codec=KINDS[name])
     tally.worked()
+    assert "Traceback" not in capfd.readouterr().err, "PyAV printed an error that it did not raise"
 
 
 @pytest.mark.parametrize("name", KINDS)
