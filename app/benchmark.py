@@ -405,7 +405,6 @@ def _sheet_row(task: HeldOut, made: Mapping[str, Sequence[np.ndarray]]) -> np.nd
 
 def write(table: Table, folder: Path) -> tuple[Path, Path]:
     """``benchmark.json`` and ``benchmark.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
     numbers, picture = folder / "benchmark.json", folder / "benchmark.png"
     with written_aside(numbers) as file:
         file.write((json.dumps(table.as_dict(), indent=1) + "\n").encode())

@@ -43,7 +43,6 @@ class HashBook:
         """Remember a digest; entries of files that changed or went are dropped. Never raises OSError."""
         kept = {key: value for key, value in self._entries().items() if _is_current(key)}
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             with written_aside(self.file) as aside:
                 aside.write(json.dumps({**kept, _key(path): digest}, indent=1).encode())
         except OSError as error:

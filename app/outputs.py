@@ -110,7 +110,6 @@ def save_picture(picture: np.ndarray, path: Path, overwrite: bool = False) -> Pa
     from PIL import Image
 
     check_picture(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as file:
         Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
     return path

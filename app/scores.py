@@ -152,7 +152,6 @@ def write(
     scores: Scores, folder: Path, extra: Mapping[str, Any] | None = None, name: str = "quality"
 ) -> dict[str, Path]:
     """``quality.csv`` (a row per frame), ``quality.json`` (with ``extra`` fields), ``quality.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
     files = {kind: folder / f"{name}.{kind}" for kind in ("csv", "json", "png")}
     content = {**scores.as_dict(), **(extra or {})}
     for kind, text in ("csv", as_csv(scores)), ("json", json.dumps(content, indent=1) + "\n"):

@@ -24,8 +24,9 @@ LEFT_AFTER = 60.0
 def written_aside(path: Path) -> Iterator[BinaryIO]:
     """A file beside ``path``, open for writing, that takes its place when the block ends; an error leaves nothing.
 
-    OSError that names no file, as of a full disk, names this one.
+    Folders that are missing are made. OSError that names no file, as of a full disk, names this one.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f"{glob.escape(path.name)}.*{SUFFIX}"):
         _delete_unless_written(left)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{SUFFIX}")
@@ -34,8 +35,8 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
             yield file
         partial.replace(path)
     except OSError as error:
-        # open and replace name files, write does not, and is where a disk is found to be full.
-        if error.errno is not None and error.filename is None:
+        # write names no file, and is where a disk is found to be full; open names one that nobody asked for.
+        if error.errno is not None and error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -34,6 +35,23 @@ def test_an_error_leaves_what_was_there(path, error):
         file.write(b"half")
         raise error
     assert path.read_bytes() == b"earlier" and names(path) == [path.name]
+
+
+def test_errors_of_the_system_name_the_file_that_was_asked_for(path, monkeypatch):
+    with pytest.raises(OSError) as full, written_aside(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(path)
+    monkeypatch.setattr(Path, "open", lambda file, _: os.open(file, os.O_RDONLY))
+    with pytest.raises(FileNotFoundError) as missing, written_aside(path):
+        pass
+    assert missing.value.filename == str(path)
+
+
+def test_missing_folders_are_made(path):
+    inner = path.parent / "new" / "deep" / "b.json"
+    with written_aside(inner) as file:
+        file.write(b"{}")
+    assert inner.read_bytes() == b"{}"
 
 
 def test_what_a_killed_process_left_is_deleted(path):
