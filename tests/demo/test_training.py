@@ -18,6 +18,7 @@ from xdyna_unianimate.demo.data import HELD_OUT, draw_clip, draw_pair, draw_scen
 from xdyna_unianimate.demo.training import Plan, train
 from xdyna_unianimate.unianimate_core.unet import UniAnimateUNet
 from xdyna_unianimate.video_core.clip import ClipText, ClipVision
+from xdyna_unianimate.video_core.savings import PLAIN_LAYERS, LayerSavings, set_savings
 from xdyna_unianimate.video_core.vae import Vae
 
 PLAN = Plan(60, learning_rate=1e-2, warmup=5, batch=4, bf16=False)
@@ -208,6 +209,38 @@ def test_every_stage_of_xdyna_trains_its_own_networks(stage, encoders) -> None:
     }  # fmt: skip
     asked = model.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_out_ff.weight.grad
     assert (asked is not None) == (stage.adapter and not stage.face)
+
+
+def taught(system: str, encoders, savings: LayerSavings) -> tuple[float, dict[str, Tensor]]:
+    """The loss of a batch and what it teaches every parameter, in float32."""
+    vae, penultimate, last, vision = encoders
+    torch.manual_seed(0)
+    if system == "unianimate":
+        model = UniAnimateUNet(UNIANIMATE)
+        loss_of, batch = demo_train.unianimate_loss(vae, penultimate, vision), demo_train._draw_unianimate(0)
+    else:
+        model = demo_train.XDynaNetworks()
+        loss_of = demo_train.xdyna_loss(vae, last, vision, demo_train.STAGES[1])
+        batch = demo_train._draw_xdyna(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():  # outputs that start silent would hide what is behind them
+                parameter.normal_(0, 0.02)
+    set_savings(model, savings)
+    loss = loss_of(model, small(batch), torch.Generator().manual_seed(3))
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("system", ["unianimate", "xdyna"])
+def test_savings_teach_what_the_plain_path_teaches(system: str, encoders) -> None:
+    plain_loss, plain = taught(system, encoders, PLAIN_LAYERS)
+    for savings in LayerSavings(), LayerSavings(feed_forward=4096, group=4096):
+        loss, found = taught(system, encoders, savings)
+        assert loss == pytest.approx(plain_loss, rel=1e-5)
+        assert found.keys() == plain.keys() and len(found) > 300
+        whole = sum(gradient.square().sum() for gradient in plain.values()).sqrt()
+        assert sum((found[name] - plain[name]).square().sum() for name in plain).sqrt() < 1e-4 * whole
 
 
 def test_an_adapter_and_a_face_network_grow_silently(encoders) -> None:
