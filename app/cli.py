@@ -492,10 +492,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def sentence(error: BaseException) -> str:
     """An error in one sentence."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}."
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}."
+        return f"{error.strerror}." if error.filename is None else f"{error.filename}: {error.strerror}."
     if _out_of_memory(error):
         return (
             "Memory ran out. Take a smaller --resolution or --context-size, fewer frames, --context-batch 1, "

@@ -488,3 +488,16 @@ def test_doctor_finds_files_and_names_what_is_wrong(run, capsys) -> None:
     said = capsys.readouterr().out
     assert "licence: research and non-commercial use only" in said
     assert f"torch            {torch.__version__}" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device."),
+        (OSError(28, "No space left on device", "a.png"), "a.png: No space left on device."),
+        (OSError("the answer ended after 3 of 5 bytes"), "the answer ended after 3 of 5 bytes"),
+        (MemoryError(), "Memory ran out."),
+    ],
+)
+def test_an_error_of_the_system_is_told_without_its_number(error: Exception, said: str) -> None:
+    assert cli.sentence(error).startswith(said) and "Errno" not in cli.sentence(error)

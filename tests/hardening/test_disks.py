@@ -37,7 +37,7 @@ def mounting() -> tuple[tuple[str, ...], str]:
 
 
 SCRIPT = """
-import contextlib, hashlib, io, logging, re, subprocess, torch
+import contextlib, hashlib, io, logging, re, shutil, subprocess, torch
 from pathlib import Path
 from xdyna_unianimate.app.cli import main
 from xdyna_unianimate.demo import checkpoints
@@ -69,6 +69,7 @@ def found(folder):
     return {name: hashlib.sha256(content).hexdigest()[:8] for name, content in files.items()}
 
 for size in given["sizes"]:
+    shutil.rmtree(given["results"], ignore_errors=True)  # of the size before, where they lie elsewhere
     mount("-o", f"size={size}k")
     (disk / "earlier.bin").write_bytes(bytes(3000))
     code, said = run(given["words"])
@@ -81,7 +82,7 @@ for size in given["sizes"]:
 """
 
 
-def fill(tally: Tally, case: str, own_place: Path, **given: Any) -> None:  # noqa: F811
+def fill(tally: Tally, case: str, folder: Path, **given: Any) -> None:
     """Run a command on disks of many sizes.
 
     One sentence, or the whole result; what was there stays; with more space the same command ends the same.
@@ -98,7 +99,7 @@ def fill(tally: Tally, case: str, own_place: Path, **given: Any) -> None:  # noq
         json.dumps({"sizes": sizes, "large": LARGE, "weights": {}, **given}, default=str),
         before=before,
         environment={"XDUA_CACHE": str(given["cache"])},
-        folder=own_place,
+        folder=folder,
     )
     whole = done.reports[0] if done.reports else {}
     assert whole and whole["code"] == 0 and not whole["said"] and whole["made"], done.text[-2000:]
