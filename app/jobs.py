@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..video_core.asides import written_aside
+from ..video_core.asides import errors_name
 from . import state
 from .animate import Source
 from .names import short
 
-LEDGER = "finished_jobs.json"
+LEDGER = "finished_jobs.jsonl"
 UNIANIMATE_LIST = "test_list_path"
 """The key of UniAnimate's YAML under which its jobs stand (UniAnimate spec 1)."""
 
@@ -158,7 +158,11 @@ def _seen_from(folder: Path, name: object) -> Path | None:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Which job made which file in an output folder, so that a list goes on where it stopped."""
+    """Which job made which file in an output folder, so that a list goes on where it stopped.
+
+    A line of JSON for each, added in one piece: several processes may share a folder. A line that cannot be read,
+    such as a kill or a full disk leaves, counts as a job that is not done.
+    """
 
     folder: Path
 
@@ -168,16 +172,10 @@ class Ledger:
 
     def _entries(self) -> dict[str, str]:
         try:
-            entries = dict(json.loads(self._file.read_text(encoding="utf-8")))
-            if not all(isinstance(name, str) for name in entries.values()):
-                raise TypeError("a file's name in it is no text")
-            return entries
+            lines = self._file.read_bytes().splitlines()
         except FileNotFoundError:
             return {}
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{self._file} is damaged ({error}); delete it to run every job again."
-            ) from error
+        return dict(filter(None, map(_record, lines)))
 
     def done(self, key: str) -> Path | None:
         """The finished file of the job with this key, if it still exists."""
@@ -186,9 +184,20 @@ class Ledger:
         return file if file and file.exists() else None
 
     def record(self, key: str, file: Path) -> None:
-        """Remember a finished job; written aside and renamed, so that a cut leaves the old ledger."""
-        with written_aside(self._file) as aside:
-            aside.write(json.dumps({**self._entries(), key: file.name}, indent=1).encode())
+        """Remember a finished job."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with errors_name(self._file), self._file.open("ab") as ledger:
+            # On a line of its own, whatever the line before was cut to.
+            ledger.write(f"\n{json.dumps([key, file.name])}".encode())
+
+
+def _record(line: bytes) -> tuple[str, str] | None:
+    """A job's key and its file's name."""
+    try:
+        key, name = json.loads(line)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return (key, name) if isinstance(key, str) and isinstance(name, str) else None
 
 
 def key_of_job(source: Source, settings: object) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..video_core.asides import written_aside
+from ..video_core.asides import numbered, written_aside
 from .names import check
 
 if TYPE_CHECKING:
@@ -66,10 +66,7 @@ def suffix_of(codec: str | None) -> str:
 
 def free_path(folder: Path, stem: str, suffix: str, overwrite: bool = False) -> Path:
     """``folder/stem+suffix``; where that exists and may not be overwritten, with a number."""
-    file, number = folder / f"{stem}{suffix}", 2
-    while file.exists() and not overwrite:
-        file, number = folder / f"{stem}_{number}{suffix}", number + 1
-    return file
+    return next(file for file in numbered(folder, stem, suffix) if overwrite or not file.exists())
 
 
 def target_of(asked: Path, stem: str, output: Output) -> Path:
@@ -106,13 +103,21 @@ def check_picture(path: Path, overwrite: bool) -> None:
 
 
 def save_picture(picture: np.ndarray, path: Path, overwrite: bool = False) -> Path:
-    """uint8 RGB [H, W, 3] to a PNG or JPEG, written aside and renamed, so that a full disk leaves no half one."""
+    """uint8 RGB [H, W, 3] to a PNG or JPEG, written aside and renamed, so that a full disk leaves no half one.
+
+    Returns its name: with a number, where another process has put a file there meanwhile.
+    """
     from PIL import Image
 
     check_picture(path, overwrite)
-    with written_aside(path) as file:
-        Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
-    return path
+    for name in numbered(path.parent, path.stem, path.suffix):
+        try:
+            with written_aside(name, overwrite) as file:
+                Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
+        except FileExistsError:
+            continue
+        return name
+    raise AssertionError("numbers end nowhere")
 
 
 def save_clip(
@@ -128,17 +133,20 @@ def save_clip(
     """Frames uint8 RGB [H, W, 3] to ``target``; a single one becomes a PNG (UniAnimate spec 2.5).
 
     count: how many there will be. fps, sound: of the driving clip. notes: stored in the file as its comment.
-    An error or a stop keeps the frames so far as ``<name>.partial<suffix>``.
+    An error or a stop keeps the frames so far as ``<name>.partial<suffix>``. Returns the clip's name: with a
+    number, where another process has put a file there since ``target`` was chosen.
     """
     from ..video_core.video import write_video
 
-    if count == 1 and target.suffix:
-        picture = free_path(target.parent, target.stem, ".png", output.overwrite)
+    suffix = "" if output.codec == FOLDER else target.suffix
+    stem = target.name.removesuffix(suffix)
+    if count == 1 and suffix:
+        picture = free_path(target.parent, stem, ".png", output.overwrite)
         return save_picture(next(frames), picture, output.overwrite)
     rate = output.fps if output.fps is not None else fps or DEFAULT_FPS
     written = write_video(
         frames,
-        target,
+        free_path(target.parent, stem, suffix, output.overwrite),
         rate,
         codec=output.codec,
         audio=sound if output.fps is None else None,

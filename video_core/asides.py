@@ -1,50 +1,163 @@
 """Large files that are whole or not there: written under another name, then renamed.
 
 A killed process leaves what it had written. The next attempt at the same file deletes that, and not what another
-process is still writing, whose file has grown a moment ago (Windows, besides, deletes no open file).
+process is still writing: where the system has such locks, a file is locked while it is written, and elsewhere
+it has grown a moment ago (Windows, besides, deletes no open file). Nobody's finished file is replaced unasked,
+not even one that came there in the meantime.
 """
 
 from __future__ import annotations
 
+import errno
 import glob
+import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
 
 SUFFIX = ".partial"
 
 LEFT_AFTER = 60.0
-"""Seconds without a byte after which nobody is writing a file any more."""
+"""Seconds without a byte after which nobody is writing a file any more, where there are no locks."""
+
+LOCKED_AFTER = 1.0
+"""Seconds after which a file that is being written has been locked."""
+
+TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
+"""What a system says that would have to replace a file or folder."""
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[BinaryIO]:
+def written_aside(path: Path, overwrite: bool = True) -> Iterator[BinaryIO]:
     """A file beside ``path``, open for writing, that takes its place when the block ends; an error leaves nothing.
 
     Folders that are missing are made. OSError that names no file, as of a full disk, names this one.
+    overwrite: whether a file there may be replaced; FileExistsError where it may not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*{SUFFIX}"):
-        _delete_unless_written(left)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{SUFFIX}")
+    sweep(path.parent, f"{glob.escape(path.name)}.*{SUFFIX}")
+    partial = path.with_name(f"{path.name}.{unique()}{SUFFIX}")
     try:
-        with partial.open("xb") as file:
-            yield file
-        partial.replace(path)
+        with errors_name(path, partial):
+            file = partial.open("xb")
+            with held(partial):
+                with file:
+                    yield file
+                give_name(partial, path, overwrite)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def errors_name(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """OSError that names no file, or ``partial``, names ``path``."""
+    try:
+        yield
     except OSError as error:
         # write names no file, and is where a disk is found to be full; open names one that nobody asked for.
         if error.errno is not None and error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
+
+
+def unique() -> str:
+    """Part of a name that nobody else uses: 8 hex digits."""
+    return uuid.uuid4().hex[:8]
+
+
+def numbered(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
+    """``a.mp4``, ``a_2.mp4``, ``a_3.mp4``, ..."""
+    yield folder / f"{stem}{suffix}"
+    yield from (folder / f"{stem}_{number}{suffix}" for number in count(2))
+
+
+def give_name(partial: Path, path: Path, overwrite: bool) -> None:
+    """Rename a file or folder; FileExistsError where one of that name is there that may not be replaced."""
+    if overwrite:
+        partial.replace(path)
+        return
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    try:
+        # Between that look and this line another process may give its own file the name. POSIX's rename would
+        # replace it; neither a second name for a file nor a folder's rename does.
+        if partial.is_dir() or os.name == "nt":
+            partial.rename(path)
+        else:
+            _linked(partial, path)
+    except OSError as error:
+        if error.errno in TAKEN:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        raise
+
+
+def _linked(partial: Path, path: Path) -> None:
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system that gives a file one name only, such as exFAT
+        partial.rename(path)
+    else:
+        partial.unlink()
+
+
+# ---- who writes ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Other processes see in this block that a file or folder is being written."""
+    handle = None
+    if fcntl is not None:
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield
     finally:
-        partial.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
 
 
-def _delete_unless_written(file: Path) -> None:
-    # OSError: another process writes it (Windows), or was quicker to delete it.
-    with suppress(OSError):
-        if time.time() - file.stat().st_mtime > LEFT_AFTER:
-            file.unlink()
+def sweep(folder: Path, pattern: str) -> None:
+    """Delete the files and folders of a name that nobody writes any more."""
+    for left in folder.glob(pattern):
+        # OSError: another process writes it (Windows), or was quicker to delete it.
+        with suppress(OSError):
+            if _is_left(left):
+                remove(left)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_left(path: Path) -> bool:
+    age = time.time() - path.stat().st_mtime
+    if fcntl is None:
+        return age > LEFT_AFTER
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return age > LOCKED_AFTER
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return age > LEFT_AFTER
+    finally:
+        os.close(handle)

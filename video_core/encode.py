@@ -1,12 +1,14 @@
 """Writing frames as a stream: mp4, webm, gif, webp or a folder of PNGs, whole or not under its own name.
 
-While it is written a file is called ``<name>.partial<suffix>``. What an error or ctrl-C leaves is closed
-properly and keeps that name, so that finished frames are not lost and never look like a finished clip.
+While it is written a file has a name of its own, so that two processes never write into one. What an error or
+ctrl-C leaves is closed properly and called ``<name>.partial<suffix>``, so that finished frames are not lost and
+never look like a finished clip.
 """
 
 from __future__ import annotations
 
 import errno
+import glob
 import logging
 import os
 import shutil
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from . import asides
 from .decode import Audio
 from .images import VideoError, one_line
 
@@ -98,7 +101,9 @@ def write_video(
     metadata: texts to store, such as ComfyUI's ``workflow`` (mp4, webm; the first PNG).
     Odd sides are made even by repeating the last row or column, where the pixel format needs it.
     An error of ``frames`` itself, ctrl-C too, passes through after the frames so far were saved under
-    ``<name>.partial<suffix>``. Raises VideoError for everything that is wrong with the file or the frames.
+    ``<name>.partial<suffix>``, which a later clip of this name replaces. Where another process puts a file of
+    this name there meanwhile, and it may not be overwritten, the clip's name gets a number.
+    Raises VideoError for everything that is wrong with the file or the frames.
     """
     path = Path(path)
     codec = codec_of(path, codec)
@@ -110,16 +115,59 @@ def write_video(
     if path.exists() and not overwrite:
         raise VideoError(f"{path} exists already; choose another name, or allow it to be overwritten.")
     first, frames = _peeked(path, frames)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    names = _Names.of(path, codec, overwrite)
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        asides.sweep(path.parent, f"{glob.escape(names.stem)}.????????{asides.SUFFIX}{names.suffix}")
         if codec == PNG:
-            sink: _Sink = _Pictures(partial, metadata or {})
+            sink: _Sink = _Pictures(names.writing, metadata or {})
         else:
-            sink = _Movie(partial, CODECS[codec], first, rate, crf, pix_fmt, audio, metadata or {})
+            sink = _Movie(names.writing, CODECS[codec], first, rate, crf, pix_fmt, audio, metadata or {})
     except OSError as error:
         raise VideoError(f"{path} cannot be written: {_reason(error)}.") from error
-    return _written(sink, frames, path, partial, first.shape)
+    with asides.held(names.writing):
+        return _written(sink, frames, names, first.shape)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Of one clip: while it is written, finished, and where the frames so far stay if it is not.
+
+    former: whether there are frames of an earlier attempt, which this one stands for.
+    """
+
+    folder: Path
+    stem: str
+    suffix: str
+    overwrite: bool
+    writing: Path
+    kept: Path
+    former: bool
+
+    @staticmethod
+    def of(path: Path, codec: str, overwrite: bool) -> _Names:
+        # A folder's name has no suffix, even if it holds a dot.
+        suffix = "" if codec == PNG else path.suffix
+        stem = path.name.removesuffix(suffix)
+        writing = path.with_name(f"{stem}.{asides.unique()}{asides.SUFFIX}{suffix}")
+        kept = path.with_name(f"{stem}{asides.SUFFIX}{suffix}")
+        return _Names(path.parent, stem, suffix, overwrite, writing, kept, kept.exists())
+
+    def finish(self) -> Path:
+        """Give the clip its name, which is returned."""
+        done = _named(self.writing, self.folder, self.stem, self.suffix, self.overwrite)
+        if self.former:
+            asides.remove(self.kept)
+        return done
+
+    def keep(self) -> Path:
+        """Give the frames so far their name, which is returned; where that is refused, the one they have."""
+        stem = f"{self.stem}{asides.SUFFIX}"
+        try:
+            return _named(self.writing, self.folder, stem, self.suffix, self.former)
+        except OSError as error:
+            log.debug("%s keeps its name: %s", self.writing, error)
+            return self.writing
 
 
 def codec_of(path: Path, codec: str | None) -> str:
@@ -129,9 +177,11 @@ def codec_of(path: Path, codec: str | None) -> str:
     if codec != PNG and codec not in CODECS:
         what = f"'{codec}'" if codec else f"a file named {path.name}"
         raise VideoError(f"There is no way to write {what}; choose one of {', '.join((*CODECS, PNG))}.")
-    suffix = "" if codec == PNG else CODECS[codec].suffix
-    if path.suffix.lower() != suffix:
-        raise VideoError(f"{path} should end in '{suffix}' to be written as {codec}.")
+    suffix = path.suffix.lower()
+    # A folder's name may hold a dot, as that of a picture it was made from.
+    if suffix in {*BY_SUFFIX, ".png"} - {""} if codec == PNG else suffix != CODECS[codec].suffix:
+        wanted = "no file's suffix" if codec == PNG else f"'{CODECS[codec].suffix}'"
+        raise VideoError(f"{path} should end in {wanted} to be written as {codec}.")
     return codec
 
 
@@ -143,11 +193,9 @@ def _peeked(path: Path, frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Itera
     return first, chain([first], iterator)
 
 
-def _written(
-    sink: _Sink, frames: Iterator[np.ndarray], path: Path, partial: Path, shape: tuple[int, ...]
-) -> Written:
-    """Feed the sink; then rename what it wrote, or leave it as partial and pass the error on."""
-    count = 0
+def _written(sink: _Sink, frames: Iterator[np.ndarray], names: _Names, shape: tuple[int, ...]) -> Written:
+    """Feed the sink; then rename what it wrote, or keep it as partial and pass the error on."""
+    path, count = names.folder / f"{names.stem}{names.suffix}", 0
     try:
         for frame in frames:
             _check_frame(frame, shape, count)
@@ -158,16 +206,17 @@ def _written(
         if isinstance(error, _Failed):
             sink.discard()
             raise VideoError(f"{path} cannot be written: {error} (after {count} frames).") from error
-        _keep(sink, partial, count)
+        _keep(sink, names, count)
         raise
     try:
-        _replace(partial, path)
+        return Written(names.finish(), count, sink.size)
     except OSError as error:
-        raise VideoError(f"{path} cannot be replaced ({_reason(error)}); the clip is {partial}.") from error
-    return Written(path, count, sink.size)
+        raise VideoError(
+            f"{path} cannot be replaced ({_reason(error)}); the clip is {names.keep()}."
+        ) from error
 
 
-def _keep(sink: _Sink, partial: Path, count: int) -> None:
+def _keep(sink: _Sink, names: _Names, count: int) -> None:
     try:
         sink.close()
     except _Failed as error:
@@ -175,7 +224,7 @@ def _keep(sink: _Sink, partial: Path, count: int) -> None:
         log.warning("The %d finished frames could not be saved: %s", count, error)
         return
     if count:
-        log.warning("Interrupted; the %d finished frames are kept in %s", count, partial)
+        log.warning("Interrupted; the %d finished frames are kept in %s", count, names.keep())
     else:
         sink.discard()
 
@@ -186,6 +235,17 @@ def _check_frame(frame: np.ndarray, shape: tuple[int, ...], index: int) -> None:
             f"Frame {index} is {frame.dtype} {list(frame.shape)}; frames are uint8 RGB [height, width, 3], "
             f"all of the first one's size {list(shape[:2])}."
         )
+
+
+def _named(partial: Path, folder: Path, stem: str, suffix: str, overwrite: bool) -> Path:
+    """Rename a clip that is written; to the first free name with a number where none may be replaced."""
+    for name in asides.numbered(folder, stem, suffix):
+        try:
+            _replace(partial, name) if overwrite else asides.give_name(partial, name, overwrite=False)
+        except FileExistsError:
+            continue
+        return name
+    raise AssertionError("numbers end nowhere")
 
 
 def _replace(partial: Path, path: Path) -> None:
@@ -236,7 +296,6 @@ class _Pictures(_Sink):
 
     def __init__(self, folder: Path, metadata: Mapping[str, str]) -> None:
         self._folder, self._metadata, self._count = folder, metadata, 0
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
 
     def write(self, frame: np.ndarray) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,19 +164,34 @@ def test_the_ledger_knows_finished_files_only(tmp_path: Path) -> None:
     assert Ledger(tmp_path).done("k") is None
 
 
+RECORD = """
+import sys
+from pathlib import Path
+from xdyna_unianimate.app.jobs import Ledger
+for number in range(200):
+    Ledger(Path(sys.argv[1])).record(f"{sys.argv[2]}{number}", Path("result.mp4"))
+"""
+
+
 def test_two_lists_write_into_one_ledger_at_once(tmp_path: Path) -> None:
-    """Each under a name of its own until it is whole: one process used to take away the other's half-written file."""
+    """No record is lost: each process used to write back what it had read, without the other's."""
+    (tmp_path / "result.mp4").write_bytes(b"x")
+    both = [subprocess.Popen([sys.executable, "-c", RECORD, str(tmp_path), name]) for name in ("a", "b")]
+    assert [process.wait() for process in both] == [0, 0]
+    ledger = Ledger(tmp_path)
+    assert all(ledger.done(f"{name}{number}") for name in ("a", "b") for number in range(200))
+    assert {left.name for left in tmp_path.iterdir()} == {LEDGER, "result.mp4"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"{", b"[" * 100_000, b'["k", 5]', b'[["k", ["a"]]]', b"7", b"\xff\xfe\0", b'["k", "result', b""],
+)
+def test_a_damaged_line_of_a_ledger_costs_that_job_alone(tmp_path: Path, damage: bytes) -> None:
     file = tmp_path / "result.mp4"
     file.write_bytes(b"x")
-    with ThreadPoolExecutor(2) as both:
-        list(both.map(lambda key: Ledger(tmp_path).record(f"{key}", file), range(100)))
-    Ledger(tmp_path).record("last", file)
-    assert Ledger(tmp_path).done("last") == file
-    assert {left.name for left in tmp_path.iterdir()} == {LEDGER, file.name}
-
-
-@pytest.mark.parametrize("content", ["{", "[" * 100_000, '{"k": 5}', '[["k", ["a"]]]', "7"])
-def test_a_damaged_ledger_says_what_to_do(tmp_path: Path, content: str) -> None:
-    (tmp_path / LEDGER).write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match="delete it to run every job again"):
-        Ledger(tmp_path).done("k")
+    Ledger(tmp_path).record("before", file)
+    with (tmp_path / LEDGER).open("ab") as ledger:
+        ledger.write(b"\n" + damage)
+    Ledger(tmp_path).record("after", file)
+    assert [Ledger(tmp_path).done(key) for key in ("before", "k", "after")] == [file, None, file]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from xdyna_unianimate.app import outputs
 from xdyna_unianimate.app.outputs import Output
 from xdyna_unianimate.demo import inputs
@@ -79,6 +80,27 @@ def test_a_clip_has_the_speed_of_its_source_unless_told(
 def test_a_single_frame_becomes_a_picture_under_a_free_name(tmp_path: Path) -> None:
     for name in ("a.png", "a_2.png"):
         assert outputs.save_clip(pictures(1), 1, tmp_path / "a.mp4", Output()).name == name
+
+
+def test_a_name_that_another_process_took_meanwhile_gets_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Minutes lie between the choice of a name and the first frame."""
+    chosen = outputs.free_path(tmp_path, "my.photo", ".mp4")
+    for name in ("my.photo.mp4", "my.photo_2.mp4"):
+        assert outputs.save_clip(pictures(3), 3, chosen, Output()).name == name
+    folder = outputs.free_path(tmp_path, "my.photo", "")
+    for count, name in ((3, "my.photo"), (1, "my.photo_2")):
+        assert outputs.save_clip(pictures(count), count, folder, Output(codec="png")).name == name
+    save = Image.Image.save
+
+    def meanwhile(*words: object, **others: object) -> None:
+        (tmp_path / "sheet.png").touch()
+        save(*words, **others)
+
+    monkeypatch.setattr(Image.Image, "save", meanwhile)
+    assert outputs.save_picture(next(pictures(1)), tmp_path / "sheet.png").name == "sheet_2.png"
+    assert not (tmp_path / "sheet.png").read_bytes()
 
 
 def test_the_last_finite_latents_are_kept(tmp_path: Path) -> None:

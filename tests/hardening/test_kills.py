@@ -99,8 +99,8 @@ def started(job: Job, processes: BaseContext, folder: Path):  # noqa: F811
 
 def left(job: Job, folder: Path) -> list[Path]:
     """What is neither source nor result."""
-    for part in [*folder.rglob("*.part"), *folder.rglob("*.partial")]:
-        # Half files count as nobody's after a minute.
+    for part in [*folder.rglob("*.part"), *folder.rglob("*.partial*")]:
+        # Half files count as nobody's a moment after the last byte, and where there are no locks after a minute.
         os.utime(part, (time.time() - 100,) * 2)
     job_again(job)
     known = {

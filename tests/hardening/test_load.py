@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from xdyna_unianimate.video_core.video import open_video
 
 from ..app.conftest import own_place, small_weights  # noqa: F401
 from ..app.test_resume import pictures, words
@@ -106,6 +107,34 @@ def test_two_processes_share_a_cache_and_models(tally, own_place, small_weights)
             same = pictures(own_place / f"{name}{number}") == first
             tally.worked() if same else tally.lost(f"{name}{number} has other frames")
     assert not list(own_place.rglob("*.part"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("codec", ["h264", "png"])
+def test_processes_that_write_into_one_folder(tally, own_place, small_weights, codec):  # noqa: F811
+    """The same pictures, so the same names, with three seeds, at the same time: no clip replaces another."""
+    weights, out, times = {name: str(file) for name, file in small_weights.items()}, own_place / "out", 5
+    running = []
+    for seed in "123":
+        all_words = [words("xdyna", out, "--codec", codec, "--seed", f"{seed}{n}") for n in range(times)]
+        all_words = [[word for word in line if word != "--overwrite"] for line in all_words]
+        environment = {**os.environ, "XDUA_CACHE": str(own_place / "cache"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", ONE, json.dumps({"weights": weights, "all": all_words})]
+        running.append(
+            subprocess.Popen(
+                command, env=environment, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL
+            )
+        )
+    for process in running:
+        said = process.communicate(timeout=300)[1]
+        tally.worked() if process.returncode == 0 else tally.lost(said)
+    sheets = [file for file in out.iterdir() if file.stem.endswith("_sheet")]
+    clips = [file for file in out.iterdir() if file not in sheets]
+    assert len(sheets) == len(clips) == 3 * times, [file.name for file in out.iterdir()]
+    shown = {b"".join(frame.tobytes() for frame in open_video(clip).frames()) for clip in clips}
+    tally.worked(len(shown))
+    for _ in range(3 * times - len(shown)):
+        tally.lost("a clip is there twice, and another one is missing")
 
 
 @pytest.mark.full

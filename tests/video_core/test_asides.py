@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from xdyna_unianimate.video_core.asides import LEFT_AFTER, written_aside
+from xdyna_unianimate.video_core import asides
+from xdyna_unianimate.video_core.asides import LEFT_AFTER, fcntl, give_name, held, sweep, written_aside
 
 
 @pytest.fixture
@@ -72,6 +75,82 @@ def test_what_is_still_being_written_is_left_alone(path):
             second.write(b"second")
         assert path.read_bytes() == b"second"
     assert path.read_bytes() == b"first" and names(path) == [path.name]
+
+
+@pytest.mark.skipif(fcntl is None, reason="this system has no such locks")
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_another_process_holds_is_left_alone_however_old(tmp_path, folder):
+    """A slow decoder adds nothing for minutes. When the process dies its lock goes, and then the file may."""
+    left = tmp_path / "a.0123abcd.partial"
+    left.mkdir() if folder else left.write_bytes(b"half")
+    words = "import sys, time; from xdyna_unianimate.video_core.asides import held; from pathlib import Path"
+    program = f"{words}\nwith held(Path(sys.argv[1])):\n    print(flush=True)\n    time.sleep(60)"
+    writer = subprocess.Popen([sys.executable, "-c", program, str(left)], stdout=subprocess.PIPE)
+    try:
+        writer.stdout.readline()
+        long_ago(left)
+        sweep(tmp_path, "a.*")
+        assert left.exists()
+    finally:
+        writer.kill()
+        writer.communicate()
+    sweep(tmp_path, "a.*")
+    assert not left.exists()
+
+
+def test_without_locks_time_tells(tmp_path, monkeypatch):
+    monkeypatch.setattr(asides, "fcntl", None)
+    old, young = tmp_path / "a.0.partial", tmp_path / "a.1.partial"
+    for file in (old, young):
+        file.write_bytes(b"half")
+    long_ago(old)
+    with held(young):
+        sweep(tmp_path, "a.*")
+    assert list(tmp_path.iterdir()) == [young]
+
+
+def test_a_file_that_came_there_meanwhile_is_not_replaced(path):
+    path.unlink()
+    with pytest.raises(FileExistsError, match="safetensors"), written_aside(path, overwrite=False) as file:
+        file.write(b"mine")
+        path.write_bytes(b"another's")
+    assert path.read_bytes() == b"another's" and names(path) == [path.name]
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "full folder"])
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_name_that_is_taken_is_not_given(tmp_path, monkeypatch, there, folder, looked):
+    """Not even where the other one came between the look and the renaming."""
+    partial, path = tmp_path / "partial", tmp_path / "a"
+    if folder:
+        partial.mkdir()
+        (partial / "0.png").touch()
+    else:
+        partial.write_bytes(b"mine")
+    path.write_bytes(b"another's") if there == "file" else path.mkdir()
+    if there == "full folder":
+        (path / "1.png").touch()
+    if not looked:
+        monkeypatch.setattr(os.path, "lexists", lambda _: False)
+    if not looked and folder and there == "folder":
+        give_name(partial, path, overwrite=False)  # POSIX: an empty folder holds nothing to lose
+        assert (path / "0.png").exists()
+        return
+    with pytest.raises(FileExistsError):
+        give_name(partial, path, overwrite=False)
+    assert partial.exists() and path.is_dir() == (there != "file")
+
+
+def test_a_file_system_without_second_names(path, monkeypatch):
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    path.unlink()
+    with written_aside(path, overwrite=False) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new" and names(path) == [path.name]
 
 
 def long_ago(file: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import time
 import weakref
 from collections.abc import Iterator
 from fractions import Fraction
@@ -182,6 +184,78 @@ def test_an_interruption_before_the_first_frame_leaves_nothing(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a", "holiday.v2"])
+def test_clips_of_one_name_at_the_same_time_are_both_kept(tmp_path: Path, name: str) -> None:
+    """Two processes used to write into one file, and of two finished clips the later replaced the earlier."""
+    codec = None if "." in name and "v2" not in name else "png"
+    inner: list[Path] = []
+
+    def outer(count: int) -> Iterator[np.ndarray]:
+        yield from clip(count, **SMALL)
+        inner.append(write_video(clip(3, **SMALL), tmp_path / name, 10, codec=codec).path)
+
+    second = write_video(outer(5), tmp_path / name, 10, codec=codec).path
+    numbered = tmp_path / {"a.mp4": "a_2.mp4", "a.gif": "a_2.gif", "a": "a_2"}.get(name, "holiday.v2_2")
+    assert inner == [tmp_path / name] and second == numbered
+    assert [len(list(open_video(file).frames())) for file in (*inner, second)] == [3, 5]
+    assert set(tmp_path.iterdir()) == {*inner, second}
+
+
+def test_frames_of_two_attempts_stopped_at_the_same_time_are_both_kept(tmp_path: Path) -> None:
+    def outer() -> Iterator[np.ndarray]:
+        yield from clip(4, **SMALL)
+        with pytest.raises(KeyboardInterrupt):
+            write_video(interrupted(KeyboardInterrupt(), after=2), tmp_path / "a.mp4", 10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(outer(), tmp_path / "a.mp4", 10)
+    kept = {file.name: open_video(file).count for file in tmp_path.iterdir()}
+    assert kept == {"a.partial.mp4": 2, "a.partial_2.mp4": 4}
+
+
+def test_a_full_disk_leaves_the_frames_of_an_earlier_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_video(interrupted(KeyboardInterrupt()), tmp_path / "a.mp4", 10)
+    monkeypatch.setattr(encode, "_Unbuffered", lambda raw: FullDisk(raw, 100))
+    with pytest.raises(VideoError, match="the disk is full"):
+        write_video(clip(9, **SMALL), tmp_path / "a.mp4", 10)
+    (kept,) = tmp_path.iterdir()
+    assert kept.name == "a.partial.mp4" and open_video(kept).count == 5
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.b"])
+def test_what_a_killed_process_left_goes_with_the_next_clip_of_that_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    left, others = (
+        encode._Names.of(path, "h264" if name == "a.mp4" else "png", False).writing,
+        tmp_path / "b.mp4",
+    )
+    left.touch() if name == "a.mp4" else left.mkdir()
+    others.touch()
+    os.utime(left, (time.time() - 100,) * 2)
+    write_video(clip(3, **SMALL), path, 10, codec=None if name == "a.mp4" else "png")
+    assert set(tmp_path.iterdir()) == {path, others}
+
+
+def test_a_clip_whose_name_is_refused_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by Windows while a player shows the earlier one."""
+    replace = Path.replace
+
+    def refused(self: Path, target: Path) -> None:
+        if Path(target).name == "a.mp4":
+            raise PermissionError(13, "Permission denied")
+        replace(self, target)
+
+    (tmp_path / "a.mp4").touch()
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(VideoError, match=r"cannot be replaced \(.*\); the clip is .*a\.partial\.mp4"):
+        write_video(clip(3, **SMALL), tmp_path / "a.mp4", 10, overwrite=True)
+    assert open_video(tmp_path / "a.partial.mp4").count == 3
+
+
 class FullDisk:
     """A file that takes so many bytes."""
 
@@ -241,7 +315,8 @@ def test_a_full_disk_among_pngs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("a.avi", {}, "no way to write a file named a.avi"),
         ("a.mp4", {"codec": "mpeg1"}, "no way to write 'mpeg1'"),
         ("a.webm", {"codec": "h264"}, "should end in '.mp4'"),
-        ("a.mp4", {"codec": "png"}, "should end in ''"),
+        ("a.mp4", {"codec": "png"}, "should end in no file's suffix"),
+        ("a.PNG", {"codec": "png"}, "should end in no file's suffix"),
         ("a.mp4", {"fps": 0}, "frames per second"),
         ("a.mp4", {"fps": -3}, "frames per second"),
         ("a.mp4", {"fps": 1e9}, "frames per second"),
