@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import count, islice
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -222,7 +223,7 @@ class Container(VideoSource):
     """A video file, by PyAV."""
 
     def __init__(self, name: str, opener: Callable[[], BinaryIO], start: float, duration: float) -> None:
-        if start < 0 or duration < 0:
+        if not (0 <= start < inf and 0 <= duration < inf):
             raise ValueError(
                 f"A clip starts at 0 s or later and lasts 0 s (all) or longer; got {start}, {duration}."
             )

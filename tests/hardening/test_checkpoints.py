@@ -161,6 +161,8 @@ def test_one_sentence_little_memory_and_no_event(run, tally: Tally) -> None:
             tally.lost(f"{what}: was taken")
         else:
             tally.worked()
+    if not processes.can_measure():
+        pytest.skip("everything but the memory was looked at: its peak is read from Linux's /proc")
 
 
 FORKING = """

@@ -99,6 +99,8 @@ def test_each_works_or_is_one_sentence(run, tally: Tally) -> None:
             tally.refused(report["said"].replace(str(case.path), "THE FILE"), names="THE FILE")
         else:
             tally.worked()
+    if not processes.can_measure():
+        pytest.skip("everything but the memory was looked at: its peak is read from Linux's /proc")
 
 
 def test_at_least_a_hundred(run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import zlib
@@ -107,6 +108,14 @@ def test_trimmed_in_seconds(tmp_path: Path, start: float, duration: float, expec
 def test_trimmed_beyond_the_end_is_one_sentence() -> None:
     with pytest.raises(VideoError, match="no frames after 9 s"):
         open_video(io.BytesIO(encoded(clip(4))), start=9.0)
+
+
+@pytest.mark.parametrize(
+    "part", [(-1.0, 0.0), (0.0, -1.0), (math.nan, 0.0), (0.0, math.nan), (math.inf, 0.0)]
+)
+def test_a_part_that_is_none(part: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="starts at 0 s or later and lasts"):
+        open_video(io.BytesIO(encoded(clip(4))), start=part[0], duration=part[1])
 
 
 @pytest.mark.parametrize(
