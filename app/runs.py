@@ -223,7 +223,8 @@ class Session:
 
 def finished(video: Path, sheet: np.ndarray, prepared: Prepared, output: Output) -> Result:
     """What a run left, its contact sheet saved beside the video."""
-    place = free_path(video.parent, f"{video.stem}_sheet", ".png", output.overwrite)
+    stem = video.name if video.is_dir() else video.stem
+    place = free_path(video.parent, f"{stem}_sheet", ".png", output.overwrite)
     report = "" if prepared.report is None else prepared.report.text()
     return Result(video, save_picture(sheet, place, output.overwrite), prepared.frames, report)
 

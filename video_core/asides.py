@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -30,9 +30,6 @@ SUFFIX = ".partial"
 LEFT_AFTER = 60.0
 """Seconds without a byte after which nobody is writing a file any more, where there are no locks."""
 
-LOCKED_AFTER = 1.0
-"""Seconds after which a file that is being written has been locked."""
-
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
 """What a system says that would have to replace a file or folder."""
 
@@ -46,26 +43,25 @@ def written_aside(path: Path, overwrite: bool = True) -> Iterator[BinaryIO]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, f"{glob.escape(path.name)}.*{SUFFIX}")
-    partial = path.with_name(f"{path.name}.{unique()}{SUFFIX}")
-    try:
-        with errors_name(path, partial):
-            file = partial.open("xb")
-            with held(partial):
-                with file:
-                    yield file
-                give_name(partial, path, overwrite)
-    finally:
-        partial.unlink(missing_ok=True)
+    with errors_name(path), claimed(lambda: path.with_name(f"{path.name}.{unique()}{SUFFIX}")) as partial:
+        try:
+            with partial.open("wb") as file:
+                yield file
+            give_name(partial, path, overwrite)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def errors_name(path: Path, partial: Path | None = None) -> Iterator[None]:
-    """OSError that names no file, or ``partial``, names ``path``."""
+def errors_name(path: Path) -> Iterator[None]:
+    """OSError that names no file, or one that is written aside for ``path``, names ``path``."""
     try:
         yield
     except OSError as error:
         # write names no file, and is where a disk is found to be full; open names one that nobody asked for.
-        if error.errno is not None and error.filename in (None, str(partial)):
+        named = str(error.filename or "")
+        aside = named.startswith(f"{path}.") and named.endswith(SUFFIX)
+        if error.errno is not None and (aside or not named):
             error.filename = str(path)
         raise
 
@@ -116,27 +112,50 @@ def _linked(partial: Path, path: Path) -> None:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Other processes see in this block that a file or folder is being written."""
-    handle = None
-    if fcntl is not None:
-        with suppress(OSError):
-            handle = os.open(path, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)
+def claimed(name: Callable[[], Path], *, folder: bool = False) -> Iterator[Path]:
+    """A new, empty file or folder of a name that ``name`` thinks of. Until the block ends nobody sweeps it away."""
+    while True:
+        path = name()
+        path.mkdir() if folder else path.open("xb").close()
+        with _locked(path, wait=True):
+            # Between these two lines another process may have taken it for one that nobody writes.
+            if path.exists():
+                yield path
+                return
 
 
 def sweep(folder: Path, pattern: str) -> None:
     """Delete the files and folders of a name that nobody writes any more."""
     for left in folder.glob(pattern):
-        # OSError: another process writes it (Windows), or was quicker to delete it.
+        # OSError: another process writes it, or was quicker to delete it.
         with suppress(OSError):
-            if _is_left(left):
-                remove(left)
+            age = time.time() - left.stat().st_mtime
+            with _locked(left, wait=False) as locked:
+                if locked or age > LEFT_AFTER:
+                    remove(left)
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether this process alone holds the file or folder's lock in this block; False where there are no locks.
+
+    Raises BlockingIOError where another process holds it and ``wait`` is not set. A process that dies holds none.
+    """
+    if fcntl is None:
+        yield False
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            locked = True
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            locked = False
+        yield locked
+    finally:
+        os.close(handle)
 
 
 def remove(path: Path) -> None:
@@ -145,19 +164,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _is_left(path: Path) -> bool:
-    age = time.time() - path.stat().st_mtime
-    if fcntl is None:
-        return age > LEFT_AFTER
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return age > LOCKED_AFTER
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return age > LEFT_AFTER
-    finally:
-        os.close(handle)

@@ -14,6 +14,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import RawIOBase
@@ -116,17 +117,24 @@ def write_video(
         raise VideoError(f"{path} exists already; choose another name, or allow it to be overwritten.")
     first, frames = _peeked(path, frames)
     names = _Names.of(path, codec, overwrite)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        asides.sweep(path.parent, f"{glob.escape(names.stem)}.????????{asides.SUFFIX}{names.suffix}")
-        if codec == PNG:
-            sink: _Sink = _Pictures(names.writing, metadata or {})
-        else:
-            sink = _Movie(names.writing, CODECS[codec], first, rate, crf, pix_fmt, audio, metadata or {})
-    except OSError as error:
-        raise VideoError(f"{path} cannot be written: {_reason(error)}.") from error
-    with asides.held(names.writing):
-        return _written(sink, frames, names, first.shape)
+    with ExitStack() as writing:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            asides.sweep(path.parent, f"{glob.escape(names.stem)}.????????{asides.SUFFIX}{names.suffix}")
+            partial = writing.enter_context(asides.claimed(names.aside, folder=codec == PNG))
+        except OSError as error:
+            raise VideoError(f"{path} cannot be written: {_reason(error)}.") from error
+        try:
+            if codec == PNG:
+                sink: _Sink = _Pictures(partial, metadata or {})
+            else:
+                sink = _Movie(partial, CODECS[codec], first, rate, crf, pix_fmt, audio, metadata or {})
+        except BaseException as error:
+            asides.remove(partial)
+            if isinstance(error, OSError):
+                raise VideoError(f"{path} cannot be written: {_reason(error)}.") from error
+            raise
+        return _written(sink, frames, names, partial, first.shape)
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,6 @@ class _Names:
     stem: str
     suffix: str
     overwrite: bool
-    writing: Path
     kept: Path
     former: bool
 
@@ -149,25 +156,28 @@ class _Names:
         # A folder's name has no suffix, even if it holds a dot.
         suffix = "" if codec == PNG else path.suffix
         stem = path.name.removesuffix(suffix)
-        writing = path.with_name(f"{stem}.{asides.unique()}{asides.SUFFIX}{suffix}")
         kept = path.with_name(f"{stem}{asides.SUFFIX}{suffix}")
-        return _Names(path.parent, stem, suffix, overwrite, writing, kept, kept.exists())
+        return _Names(path.parent, stem, suffix, overwrite, kept, kept.exists())
 
-    def finish(self) -> Path:
+    def aside(self) -> Path:
+        """A name to write under, another one each time."""
+        return self.folder / f"{self.stem}.{asides.unique()}{asides.SUFFIX}{self.suffix}"
+
+    def finish(self, partial: Path) -> Path:
         """Give the clip its name, which is returned."""
-        done = _named(self.writing, self.folder, self.stem, self.suffix, self.overwrite)
+        done = _named(partial, self.folder, self.stem, self.suffix, self.overwrite)
         if self.former:
             asides.remove(self.kept)
         return done
 
-    def keep(self) -> Path:
+    def keep(self, partial: Path) -> Path:
         """Give the frames so far their name, which is returned; where that is refused, the one they have."""
         stem = f"{self.stem}{asides.SUFFIX}"
         try:
-            return _named(self.writing, self.folder, stem, self.suffix, self.former)
+            return _named(partial, self.folder, stem, self.suffix, self.former)
         except OSError as error:
-            log.debug("%s keeps its name: %s", self.writing, error)
-            return self.writing
+            log.debug("%s keeps its name: %s", partial, error)
+            return partial
 
 
 def codec_of(path: Path, codec: str | None) -> str:
@@ -193,7 +203,9 @@ def _peeked(path: Path, frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Itera
     return first, chain([first], iterator)
 
 
-def _written(sink: _Sink, frames: Iterator[np.ndarray], names: _Names, shape: tuple[int, ...]) -> Written:
+def _written(
+    sink: _Sink, frames: Iterator[np.ndarray], names: _Names, partial: Path, shape: tuple[int, ...]
+) -> Written:
     """Feed the sink; then rename what it wrote, or keep it as partial and pass the error on."""
     path, count = names.folder / f"{names.stem}{names.suffix}", 0
     try:
@@ -206,17 +218,17 @@ def _written(sink: _Sink, frames: Iterator[np.ndarray], names: _Names, shape: tu
         if isinstance(error, _Failed):
             sink.discard()
             raise VideoError(f"{path} cannot be written: {error} (after {count} frames).") from error
-        _keep(sink, names, count)
+        _keep(sink, names, partial, count)
         raise
     try:
-        return Written(names.finish(), count, sink.size)
+        return Written(names.finish(partial), count, sink.size)
     except OSError as error:
         raise VideoError(
-            f"{path} cannot be replaced ({_reason(error)}); the clip is {names.keep()}."
+            f"{path} cannot be replaced ({_reason(error)}); the clip is {names.keep(partial)}."
         ) from error
 
 
-def _keep(sink: _Sink, names: _Names, count: int) -> None:
+def _keep(sink: _Sink, names: _Names, partial: Path, count: int) -> None:
     try:
         sink.close()
     except _Failed as error:
@@ -224,7 +236,7 @@ def _keep(sink: _Sink, names: _Names, count: int) -> None:
         log.warning("The %d finished frames could not be saved: %s", count, error)
         return
     if count:
-        log.warning("Interrupted; the %d finished frames are kept in %s", count, names.keep())
+        log.warning("Interrupted; the %d finished frames are kept in %s", count, names.keep(partial))
     else:
         sink.discard()
 
@@ -292,11 +304,10 @@ class _Sink(ABC):
 
 
 class _Pictures(_Sink):
-    """A folder of PNGs."""
+    """A folder of PNGs, which is there."""
 
     def __init__(self, folder: Path, metadata: Mapping[str, str]) -> None:
         self._folder, self._metadata, self._count = folder, metadata, 0
-        folder.mkdir()
 
     def write(self, frame: np.ndarray) -> None:
         from PIL import Image

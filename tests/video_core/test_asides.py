@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from xdyna_unianimate.video_core import asides
-from xdyna_unianimate.video_core.asides import LEFT_AFTER, fcntl, give_name, held, sweep, written_aside
+from xdyna_unianimate.video_core.asides import LEFT_AFTER, claimed, fcntl, give_name, sweep, written_aside
 
 
 @pytest.fixture
@@ -77,15 +77,24 @@ def test_what_is_still_being_written_is_left_alone(path):
     assert path.read_bytes() == b"first" and names(path) == [path.name]
 
 
+HOLDS = """
+import sys, time
+from pathlib import Path
+from xdyna_unianimate.video_core.asides import claimed
+with claimed(lambda: Path(sys.argv[1]), folder="folder" in sys.argv):
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
 @pytest.mark.skipif(fcntl is None, reason="this system has no such locks")
 @pytest.mark.parametrize("folder", [False, True])
 def test_what_another_process_holds_is_left_alone_however_old(tmp_path, folder):
     """A slow decoder adds nothing for minutes. When the process dies its lock goes, and then the file may."""
     left = tmp_path / "a.0123abcd.partial"
-    left.mkdir() if folder else left.write_bytes(b"half")
-    words = "import sys, time; from xdyna_unianimate.video_core.asides import held; from pathlib import Path"
-    program = f"{words}\nwith held(Path(sys.argv[1])):\n    print(flush=True)\n    time.sleep(60)"
-    writer = subprocess.Popen([sys.executable, "-c", program, str(left)], stdout=subprocess.PIPE)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(left), *["folder"] * folder], stdout=subprocess.PIPE
+    )
     try:
         writer.stdout.readline()
         long_ago(left)
@@ -101,12 +110,26 @@ def test_what_another_process_holds_is_left_alone_however_old(tmp_path, folder):
 def test_without_locks_time_tells(tmp_path, monkeypatch):
     monkeypatch.setattr(asides, "fcntl", None)
     old, young = tmp_path / "a.0.partial", tmp_path / "a.1.partial"
-    for file in (old, young):
-        file.write_bytes(b"half")
+    old.write_bytes(b"half")
     long_ago(old)
-    with held(young):
+    with claimed(lambda: young):
         sweep(tmp_path, "a.*")
     assert list(tmp_path.iterdir()) == [young]
+
+
+@pytest.mark.skipif(fcntl is None, reason="this system has no such locks")
+def test_what_was_swept_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    named = iter([tmp_path / "a.0.partial", tmp_path / "a.1.partial"])
+    lock = fcntl.flock
+
+    def late(handle: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        sweep(tmp_path, "a.0*")
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with claimed(lambda: next(named)) as path:
+        assert path.name == "a.1.partial" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_that_came_there_meanwhile_is_not_replaced(path):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import time
 import weakref
 from collections.abc import Iterator
 from fractions import Fraction
@@ -230,12 +228,11 @@ def test_a_full_disk_leaves_the_frames_of_an_earlier_attempt(
 def test_what_a_killed_process_left_goes_with_the_next_clip_of_that_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     left, others = (
-        encode._Names.of(path, "h264" if name == "a.mp4" else "png", False).writing,
+        encode._Names.of(path, "h264" if name == "a.mp4" else "png", False).aside(),
         tmp_path / "b.mp4",
     )
     left.touch() if name == "a.mp4" else left.mkdir()
     others.touch()
-    os.utime(left, (time.time() - 100,) * 2)
     write_video(clip(3, **SMALL), path, 10, codec=None if name == "a.mp4" else "png")
     assert set(tmp_path.iterdir()) == {path, others}
 
