@@ -118,6 +118,11 @@ def run_demo(args: argparse.Namespace) -> None:
         results[system] = session.run(asked, target, demo.truth_of(source, args.max_frames))
     lines = [line for result in results.values() for line in result.lines()]
     found = {name: asdict(result) for name, result in results.items()}
+    for system, result in results.items():
+        numbers = demo.numbers_of(source, result)
+        if numbers is not None:
+            found[system]["against the truth"] = numbers
+            lines.append(demo.line_of(system, numbers))
     show(args, {**found, "note": demo.note()}, [*lines, demo.note()])
 
 

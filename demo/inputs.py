@@ -43,10 +43,23 @@ def _scene() -> puppets.Scene:
 
 def draw_truth(frames: int) -> np.ndarray:
     """uint8 RGB [F, H, W, 3] of ``CANVAS``: the reference's puppet itself dancing the driving clip's dance."""
+    return truth_with_poses(frames)[0]
+
+
+def truth_with_poses(frames: int) -> tuple[np.ndarray, PoseSequence]:
+    """``draw_truth``, and where its joints are, exactly."""
     from . import puppets
 
-    puppet, dance = puppets.Puppet.from_seed(REFERENCE_SEED), puppets.Motion.from_seed(DRIVING_SEED)
-    return np.stack([picture for picture, _ in puppets.clip(puppet, dance, _scene(), frames, CANVAS)])
+    dance = puppets.Motion.from_seed(DRIVING_SEED)
+    drawn = list(puppets.clip(reference_puppet(), dance, _scene(), frames, CANVAS))
+    return np.stack([picture for picture, _ in drawn]), _poses([points for _, points in drawn], FPS)
+
+
+def reference_puppet() -> puppets.Puppet:
+    """The drawn figure of the reference."""
+    from . import puppets
+
+    return puppets.Puppet.from_seed(REFERENCE_SEED)
 
 
 def draw_inputs(folder: Path = FOLDER) -> None:
@@ -57,7 +70,7 @@ def draw_inputs(folder: Path = FOLDER) -> None:
     from . import puppets
 
     folder.mkdir(parents=True, exist_ok=True)
-    reference = puppets.clip(puppets.Puppet.from_seed(REFERENCE_SEED), puppets.STILL, _scene(), 1, CANVAS)
+    reference = puppets.clip(reference_puppet(), puppets.STILL, _scene(), 1, CANVAS)
     [(picture, points)] = list(reference)
     Image.fromarray(picture).save(folder / REFERENCE.name, optimize=True)
     save_poses(_poses([points], None), folder / REFERENCE_POSE.name)
