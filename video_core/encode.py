@@ -14,7 +14,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import RawIOBase
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from . import asides
-from .decode import Audio
+from .decode import Audio, open_video
 from .images import VideoError, one_line
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,9 @@ CODECS = {
         ".webp", "webp", ("libwebp_anim",), "bgra", options={"quality": "90"}, muxing={"loop": "0"}
     ),
 }
+FORMER = ".former"
+"""Ends the name of a folder that is being replaced."""
+
 PNG = "png"
 """The one kind that is a folder: 00000.png, 00001.png, ..."""
 
@@ -102,7 +105,7 @@ def write_video(
     metadata: texts to store, such as ComfyUI's ``workflow`` (mp4, webm; the first PNG).
     Odd sides are made even by repeating the last row or column, where the pixel format needs it.
     An error of ``frames`` itself, ctrl-C too, passes through after the frames so far were saved under
-    ``<name>.partial<suffix>``, which a later clip of this name replaces. Where another process puts a file of
+    ``<name>.partial<suffix>``, which goes when a later attempt has as many. Where another process puts a file of
     this name there meanwhile, and it may not be overwritten, the clip's name gets a number.
     Raises VideoError for everything that is wrong with the file or the frames.
     """
@@ -163,21 +166,34 @@ class _Names:
         """A name to write under, another one each time."""
         return self.folder / f"{self.stem}.{asides.unique()}{asides.SUFFIX}{self.suffix}"
 
-    def finish(self, partial: Path) -> Path:
+    def finish(self, partial: Path, frames: int, size: tuple[int, int]) -> Path:
         """Give the clip its name, which is returned."""
+        replaces = self._replaces(frames, size)
         done = _named(partial, self.folder, self.stem, self.suffix, self.overwrite)
-        if self.former:
+        if replaces:
             asides.remove(self.kept)
         return done
 
-    def keep(self, partial: Path) -> Path:
+    def keep(self, partial: Path, frames: int, size: tuple[int, int]) -> Path:
         """Give the frames so far their name, which is returned; where that is refused, the one they have."""
         stem = f"{self.stem}{asides.SUFFIX}"
         try:
-            return _named(partial, self.folder, stem, self.suffix, self.former)
+            return _named(partial, self.folder, stem, self.suffix, self._replaces(frames, size))
         except OSError as error:
             log.debug("%s keeps its name: %s", partial, error)
             return partial
+
+    def _replaces(self, frames: int, size: tuple[int, int]) -> bool:
+        """Whether what was kept before this attempt is less of a clip of this size, so that nobody misses it."""
+        if not self.former:
+            return False
+        try:
+            earlier = open_video(self.kept)
+            with closing(earlier.frames(max_frames=1)) as shown:
+                height, width = next(shown).shape[:2]
+        except (VideoError, OSError):
+            return False
+        return (width, height) == size and earlier.count <= frames
 
 
 def codec_of(path: Path, codec: str | None) -> str:
@@ -221,11 +237,10 @@ def _written(
         _keep(sink, names, partial, count)
         raise
     try:
-        return Written(names.finish(partial), count, sink.size)
+        return Written(names.finish(partial, count, sink.size), count, sink.size)
     except OSError as error:
-        raise VideoError(
-            f"{path} cannot be replaced ({_reason(error)}); the clip is {names.keep(partial)}."
-        ) from error
+        kept = names.keep(partial, count, sink.size)
+        raise VideoError(f"{path} cannot be replaced ({_reason(error)}); the clip is {kept}.") from error
 
 
 def _keep(sink: _Sink, names: _Names, partial: Path, count: int) -> None:
@@ -236,7 +251,8 @@ def _keep(sink: _Sink, names: _Names, partial: Path, count: int) -> None:
         log.warning("The %d finished frames could not be saved: %s", count, error)
         return
     if count:
-        log.warning("Interrupted; the %d finished frames are kept in %s", count, names.keep(partial))
+        kept = names.keep(partial, count, sink.size)
+        log.warning("Interrupted; the %d finished frames are kept in %s", count, kept)
     else:
         sink.discard()
 
@@ -265,16 +281,16 @@ def _replace(partial: Path, path: Path) -> None:
     if not partial.is_dir():
         partial.replace(path)
         return
-    former = path.with_name(f"{path.name}.former")
+    former = path.with_name(f"{path.name}.{asides.unique()}{FORMER}")
     if path.exists():
-        shutil.rmtree(former, ignore_errors=True)
         path.replace(former)
     try:
         partial.replace(path)
     except OSError:
         former.replace(path)
         raise
-    shutil.rmtree(former, ignore_errors=True)
+    # This one, and what a kill between the two lines above left.
+    asides.sweep(path.parent, f"{glob.escape(path.name)}.????????{FORMER}")
 
 
 def _reason(error: BaseException) -> str:

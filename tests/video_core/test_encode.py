@@ -171,9 +171,9 @@ def test_a_rerun_replaces_what_an_interruption_left(tmp_path: Path) -> None:
     for path in (tmp_path / "a.mp4", tmp_path / "b"):
         with pytest.raises(KeyboardInterrupt):
             write_video(interrupted(KeyboardInterrupt()), path, 10)
-        write_video(clip(3, **SMALL), path, 10)
+        write_video(clip(7, **SMALL), path, 10)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b"]
-    assert open_video(tmp_path / "b").count == 3
+    assert open_video(tmp_path / "b").count == 7
 
 
 def test_an_interruption_before_the_first_frame_leaves_nothing(tmp_path: Path) -> None:
@@ -210,6 +210,38 @@ def test_frames_of_two_attempts_stopped_at_the_same_time_are_both_kept(tmp_path:
         write_video(outer(), tmp_path / "a.mp4", 10)
     kept = {file.name: open_video(file).count for file in tmp_path.iterdir()}
     assert kept == {"a.partial.mp4": 2, "a.partial_2.mp4": 4}
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "b"])
+def test_fewer_frames_never_replace_more(tmp_path: Path, name: str) -> None:
+    for count in (5, 1, 6):
+        with pytest.raises(KeyboardInterrupt):
+            write_video(interrupted(KeyboardInterrupt(), after=count), tmp_path / name, 10)
+    kept = {file.name: open_video(file).count for file in tmp_path.iterdir()}
+    assert kept == (
+        {"a.partial.mp4": 6, "a.partial_2.mp4": 1} if name == "a.mp4" else {"b.partial": 6, "b.partial_2": 1}
+    )
+
+
+def test_a_file_that_is_no_earlier_attempt_stays(tmp_path: Path) -> None:
+    mine = write_video(clip(2, 64, 48), tmp_path / "a.partial.mp4", 10).path
+    text = tmp_path / "b.partial.mp4"
+    text.write_text("notes")
+    before = mine.read_bytes()
+    for name in ("a.mp4", "b.mp4"):
+        write_video(clip(5, **SMALL), tmp_path / name, 10)
+    assert mine.read_bytes() == before and text.read_text() == "notes"
+
+
+def test_replacing_a_folder_takes_nothing_else_away(tmp_path: Path) -> None:
+    other, killed = tmp_path / "w.former" / "mine.txt", tmp_path / "w.0123abcd.former"
+    for folder in (other.parent, killed):
+        folder.mkdir()
+    other.touch()
+    for count in (3, 2):
+        write_video(clip(count, **SMALL), tmp_path / "w", 10, overwrite=True)
+    assert other.exists() and open_video(tmp_path / "w").count == 2
+    assert {file.name for file in tmp_path.iterdir()} == {"w", "w.former"}
 
 
 def test_a_full_disk_leaves_the_frames_of_an_earlier_attempt(
