@@ -114,8 +114,8 @@ class Motion:
         return values
 
 
-STILL = Motion(np.zeros((len(ANGLES), 1)), np.ones((len(ANGLES), 1)), np.zeros((len(ANGLES), 1)))
-"""A motion that does not move: the resting pose."""
+STILL = Motion(np.zeros((len(ANGLES), 1)), np.ones((len(ANGLES), 1)), np.full((len(ANGLES), 1), 0.5))
+"""A motion that does not move: the resting pose, at frame 0 between two blinks."""
 
 
 def _direction(angle: float) -> np.ndarray:
