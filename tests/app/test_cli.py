@@ -164,6 +164,8 @@ def test_demo_runs_both_systems_and_overwrites_nothing(run) -> None:
         height, width = read_picture(first[system]["sheet"]).shape[:2]
         assert height > 3 * 256 and width > 4 * 170, "reference, skeleton, result, truth"
     assert "untrained" in first["note"]
+    for system in ("unianimate", "xdyna"):
+        assert set(first[system]["against the truth"]) == {"result", "copy of the reference"}
     again = run("demo", "--steps", 2, "--max-frames", 3, "--model", "xdyna")
     assert Path(again["xdyna"]["video"]).name == "demo_xdyna_2.mp4"
     assert np.array_equal(frames_of(first["xdyna"]["video"]), frames_of(again["xdyna"]["video"]))
