@@ -2,7 +2,7 @@
 
 Rows are answers to the same task: true frames (which shows what the joint finder misses by itself), the
 autoencoder's round trip (what no network behind it can exceed), the reference copied into every frame (what
-a network that learnt nothing gives), and the systems.
+a network that learnt nothing gives), also with soft noise (what boils and does not move), and the systems.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from . import arguments as options
 from .arguments import Option, option
 from .evaluate import Inputs, evaluate
 from .metrics.face import correlation, face_motion
+from .metrics.motion import agreement
 from .outputs import save_picture
 from .scores import MEASURES, RELATIONS
 
@@ -41,13 +42,17 @@ OnClip = Callable[[int, int], None]
 """(clips done, all clips); may raise to stop."""
 
 TRUE, CEILING, COPY, COPY_FIRST = "true frames", "autoencoder", "copy the reference", "copy the first frame"
+BOILING = "copy with soft noise"
+"""As much background motion as the truth's, by its energy, and nothing that moves."""
+NOISE_PATCH, NOISE_LEVELS = 8, 3.0
+"""Pixels of a patch of that noise, and its standard deviation in grey levels, which an eye hardly sees."""
 FIRST_FRAME, REFERENCE, XDYNA = "UniAnimate, first frame", "UniAnimate, reference", "X-Dyna"
 SEGMENTS = "UniAnimate, segments"
 """The first frame's mode on a long clip, piece by piece: each continues the last frame of the one before."""
 
 SHOWN = (
     "psnr", "ssim", "joints_5", "joints_10", "pose_error", "clothing_error", "flicker", "background_ratio",
-    "mouth_correlation", "psnr_drop",
+    "background_agreement", "mouth_correlation", "psnr_drop",
 )  # fmt: skip
 """Columns of the table."""
 
@@ -236,6 +241,21 @@ def asked(name: str, task: HeldOut) -> tuple[HeldOut, int]:
 
 # ---- answers ---------------------------------------------------------------------------------------------
 
+
+def boiling(task: HeldOut, patch: int = NOISE_PATCH, levels: float = NOISE_LEVELS) -> list[np.ndarray]:
+    """The reference in every frame, each with soft noise of its own: patches of pixels, a deviation in grey levels."""
+    import cv2
+
+    random = np.random.default_rng(task.number)
+    height, width = task.reference.shape[:2]
+    frames = []
+    for _ in task.truth:
+        patches = random.normal(0, levels, (height // patch, width // patch))
+        noise = cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
+        frames.append(np.clip(np.rint(task.reference + noise[..., None]), 0, 255).astype(np.uint8))
+    return frames
+
+
 FROM_FIRST_FRAME = (FIRST_FRAME, SEGMENTS, COPY_FIRST)
 
 
@@ -253,6 +273,7 @@ class Answers:
             CEILING: self._round_trip,
             COPY: lambda task: [task.reference] * len(task.truth),
             COPY_FIRST: lambda task: [task.reference] * len(task.truth),
+            BOILING: boiling,
             **self.systems,
         }
 
@@ -328,6 +349,7 @@ class _Sums:
     def __init__(self) -> None:
         self._numbers: dict[str, dict[str, list[float]]] = {}
         self._mouths: dict[str, list[np.ndarray]] = {}
+        self._flows: dict[str, list[np.ndarray]] = {}
         self._seen: list[float] = []
 
     def add(self, row: str, scores: Scores) -> None:
@@ -335,6 +357,7 @@ class _Sums:
         for name, value in scores.summary.items():
             if not name.endswith("_drop"):
                 self.add_number(row, name, value)
+        self._flows.setdefault(row, []).extend(scores.flows)
 
     def add_number(self, row: str, name: str, value: float) -> None:
         """One clip's number; those that a clip does not have are left out."""
@@ -358,9 +381,9 @@ class _Sums:
     def rows(self) -> dict[str, dict[str, float]]:
         """Means over the clips.
 
-        Background motion is one ratio of sums, since many scenes stand still. Mouths are correlated over all
-        frames together, since a short clip may keep its mouth as it is, each clip about its own mean: a mouth
-        that never moves but is as wide open as it mostly is follows nothing.
+        Background motion is one ratio of sums and one agreement of all steps, since many scenes hardly move.
+        Mouths are correlated over all frames together, since a short clip may keep its mouth as it is, each clip
+        about its own mean: a mouth that never moves but is as wide open as it mostly is follows nothing.
         """
         true = sum(self._numbers.get(TRUE, {}).get("background_energy", []))
         rows = {}
@@ -368,6 +391,9 @@ class _Sums:
             rows[row] = {name: float(np.mean(values)) for name, values in numbers.items()}
             if "background_energy" in numbers and true > 0:
                 rows[row]["background_ratio"] = sum(numbers["background_energy"]) / true
+            rows[row].pop("background_agreement", None)
+            agreed = agreement(self._flows.get(row, ()))
+            rows[row] |= {"background_agreement": agreed} if math.isfinite(agreed) else {}
             rows[row].pop("mouth_correlation", None)
             if row in self._mouths:
                 together = correlation(*np.concatenate([_about_mean(m) for m in self._mouths[row]], axis=1))

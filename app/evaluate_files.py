@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..pose_align.pose import PoseError
 from . import arguments as options
 from .arguments import Group, Option, UsageError, option, switch
-from .evaluate import Inputs, Tools, evaluate
+from .evaluate import Inputs, Tools, evaluate, made_in
 from .poses import LateDetector
 from .scores import Scores, Threshold, write
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..pose_align.pose import PoseSequence
     from ..video_core.windows import Windows
+    from .evaluate import Frames
     from .state import PoseCache
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,16 @@ THRESHOLD_MISSED = 3
 OWN: tuple[Option, ...] = (
     option("result", type=Path, help="video, picture or folder of pictures"),
     option("--truth", type=Path, metavar="VIDEO", help="that the result should equal"),
+    option("--truth-interval", type=options.counted, metavar="N",
+           help="compare with every N-th true frame; --interval where the truth is as long as the driving source, "
+           "or, without one, longer than the result"),
     option("--reference", type=Path, metavar="PICTURE", help="that was animated"),
     option("--driving", type=Path, metavar="SOURCE", help="video or pose file that the result was made from"),
     option("--reference-pose", type=Path, metavar="FILE", help="pose file of the reference"),
     options.REFERENCE_PERSON,
     option("--align", choices=("robust", "original", "off"), default="robust", help="as the result was made"),
     option("--model", choices=("unianimate", "xdyna"), default="unianimate",
-           help="that made the result: X-Dyna cuts the reference to the video's shape"),
+           help="that made the result: X-Dyna cuts the reference to the video's shape, and so the truth is cut"),
     switch("--find-poses", "look for the pose in the result", default=True),
     option("-o", "--output", type=Path, metavar="DIR", help="folder for quality.csv, .json and .png"),
     option("--require", action="append", default=[], metavar="CONDITION",
@@ -82,7 +86,9 @@ def evaluate_files(
     """
     thresholds = [Threshold.parse(text) for text in args.require]
     detector = options.detector_of(args)
-    scores = evaluate(_inputs(args, detector, cache), _tools(args, detector), on_frame)
+    inputs, said = _inputs(args, detector, cache)
+    scores = evaluate(inputs, _tools(args, detector), on_frame)
+    scores.notes += said
     failures = tuple(filter(None, (threshold.failure(scores.summary) for threshold in thresholds)))
     extra = {"result": str(args.result), "failures": list(failures)}
     written = write(scores, args.output, extra) if args.output is not None else {}
@@ -104,20 +110,65 @@ def _tools(args: argparse.Namespace, detector: LateDetector) -> Tools:
     return Tools(detector if args.find_poses else None, person=args.reference_person, **learned)
 
 
-def _inputs(args: argparse.Namespace, detector: LateDetector, cache: PoseCache | None) -> Inputs:
+def _inputs(
+    args: argparse.Namespace, detector: LateDetector, cache: PoseCache | None
+) -> tuple[Inputs, list[str]]:
+    """What the options name, and sentences on what was chosen for them."""
     from ..video_core.images import read_picture
     from ..video_core.video import open_video
 
     result = open_video(args.result)
+    windows = _windows(args, result.count)
+    truth, said = _truth(args, result.count)
     wanted, own = _poses(args, detector, cache, result.size)
-    return Inputs(
+    inputs = Inputs(
         result=result.frames,
-        truth=None if args.truth is None else open_video(args.truth).frames,
+        truth=truth,
+        truth_cut=args.model == "xdyna",
         reference=None if args.reference is None else read_picture(args.reference),
         reference_pose=own,
         wanted=wanted,
-        windows=_windows(args, result.count),
+        windows=windows,
     )
+    return inputs, said
+
+
+def _truth(args: argparse.Namespace, result: int) -> tuple[Frames | None, list[str]]:
+    """The true frames to compare a result of so many with, and a sentence where that took a choice.
+
+    A driving video is its own truth where somebody is animated with their own motion: then every n-th frame is true
+    that was used. A truth that is shorter has been thinned out already.
+    """
+    from ..video_core.video import open_video
+
+    if args.truth is None:
+        if args.truth_interval is not None:
+            raise UsageError("--truth-interval chooses frames of a true video; give --truth too.")
+        return None, []
+    true, every = open_video(args.truth), args.interval
+    if args.truth_interval is not None or every == 1:
+        return partial(true.frames, args.truth_interval or 1), []
+    if args.driving is None:
+        whole, beside = true.count > result, f"the result has {result}"
+    else:
+        driving = _frames_in(args.driving)
+        whole, beside = true.count == driving, f"the driving source has {driving}"
+    if whole:
+        said = f"One frame in {every} of the true video was compared, as --interval says: "
+        other = "--truth-interval 1 compares all of them"
+    else:
+        said = f"All frames of the true video were compared, though --interval is {every}: "
+        other = f"--truth-interval {every} takes as few of it"
+    said += f"it has {true.count} frames, {beside}; {other}."
+    return partial(true.frames, every if whole else 1), [said]
+
+
+def _frames_in(source: Path) -> int:
+    """Frames of a pose file or a video, none of which is looked at."""
+    from ..video_core.video import open_video
+    from .poses import is_pose_file, load_poses
+
+    return len(load_poses(source)) if is_pose_file(source) else open_video(source).count
 
 
 def _poses(
@@ -158,17 +209,9 @@ def _of_picture(reference: Path, detector: LateDetector, person: str) -> PoseSeq
 
 
 def _windows(args: argparse.Namespace, frames: int) -> Windows | None:
-    from ..unianimate_core.sample import segments
-    from ..video_core.windows import anchored_windows
-
     if args.windows is not None and args.segments is not None:
         raise UsageError("A result was made in --windows or in --segments; give one of them.")
-    if args.windows is not None:
-        return anchored_windows(frames, *args.windows)
-    if args.segments is not None:
-        # A segment begins with the last frame of the one before, which made it.
-        return [list(part)[part[0] > 0 :] for part in segments(frames, args.segments)]
-    return None
+    return made_in(frames, args.windows, args.segments)
 
 
 def clip_embedding(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -36,7 +36,8 @@ MEASURES: dict[str, Measure] = {
     "ssim": Measure("", "higher", "structural similarity to the true frames"),
     "lpips": Measure("", "lower", "perceptual distance to the true frames"),
     "flicker_ratio": Measure("", "", "flicker against the truth's"),
-    "background_ratio": Measure("", "", "background motion against the truth's"),
+    "background_ratio": Measure("", "", "amount of background motion against the truth's"),
+    "background_agreement": Measure("", "higher", "background moves as in the truth"),
     "frechet": Measure("", "lower", "Frechet distance to the true frames, by the given network"),
     # against the driving poses
     "pose_error": Measure("% height", "lower", "mean distance of the joints that were found"),
@@ -68,7 +69,10 @@ RELATIONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operat
 class Scores:
     """frames: of the clip. series: measure -> [F], NaN where a frame has none. clip: single numbers.
 
+    A measure in both is summed up by the clip's number, where the mean of the frames' would weigh them wrongly.
     borders: steps at which windows meet. notes: a sentence for everything that was not measured as asked.
+    flows: ``motion.flow_products`` [3] of the background in every step where it is known, for a number of several
+    clips together; they are not written.
     """
 
     frames: int
@@ -76,10 +80,11 @@ class Scores:
     clip: dict[str, float] = field(default_factory=dict)
     borders: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    flows: list[np.ndarray] = field(default_factory=list)
 
     @property
     def summary(self) -> dict[str, float]:
-        """Every number that was measured, series as their mean, in the order of ``MEASURES``."""
+        """Every number that was measured, a series without one as its mean, in the order of ``MEASURES``."""
         means = {n: float(np.nanmean(s)) for n, s in self.series.items() if np.isfinite(s).any()}
         found = {**means, **{name: value for name, value in self.clip.items() if math.isfinite(value)}}
         return {name: found[name] for name in MEASURES if name in found}
@@ -176,22 +181,23 @@ def as_csv(scores: Scores) -> str:
 PANEL = (640, 96)
 """Width and height of a measure's plot."""
 LEFT, TOP = 70, 22
-LINE, MEAN, GRID, INK, BORDER = (40, 90, 170), (200, 120, 40), (225, 225, 225), (40, 40, 40), (235, 205, 205)
+LINE, WHOLE, GRID, INK, BORDER = (40, 90, 170), (200, 120, 40), (225, 225, 225), (40, 40, 40), (235, 205, 205)
 
 
 def plot(scores: Scores) -> np.ndarray:
     """uint8 RGB: a panel for every series over the frames; steps at window borders are marked."""
     names = [name for name in MEASURES if name in scores.series and np.isfinite(scores.series[name]).any()]
-    panels = [_panel(name, scores.series[name], scores.borders) for name in names]
+    panels = [_panel(name, scores.series[name], scores.summary[name], scores.borders) for name in names]
     return np.concatenate(panels or [np.full((PANEL[1], PANEL[0], 3), 255, np.uint8)])
 
 
-def _panel(name: str, values: np.ndarray, borders: Sequence[int]) -> np.ndarray:
+def _panel(name: str, values: np.ndarray, whole: float, borders: Sequence[int]) -> np.ndarray:
+    """whole: the clip's number, beside those of its frames [F]."""
     import cv2
 
     width, height = PANEL
     panel = np.full((height, width, 3), 255, np.uint8)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    low, high = min(float(np.nanmin(values)), whole), max(float(np.nanmax(values)), whole)
     span = high - low or 1.0
     x = LEFT + np.arange(len(values)) / max(len(values) - 1, 1) * (width - LEFT - 8)
     y = lambda value: TOP + (high - value) / span * (height - TOP - 8)  # noqa: E731
@@ -201,14 +207,13 @@ def _panel(name: str, values: np.ndarray, borders: Sequence[int]) -> np.ndarray:
     for value in (low, high):
         cv2.line(panel, (LEFT, int(y(value))), (width - 8, int(y(value))), GRID, 1)
         _write(panel, f"{value:.3g}", (4, int(y(value)) + 4))
-    mean = float(np.nanmean(values))
-    cv2.line(panel, (LEFT, int(y(mean))), (width - 8, int(y(mean))), MEAN, 1)
+    cv2.line(panel, (LEFT, int(y(whole))), (width - 8, int(y(whole))), WHOLE, 1)
     for run in np.split(np.arange(len(values)), np.flatnonzero(~np.isfinite(values))):
         run = run[np.isfinite(values[run])]
         points = np.stack([x[run], y(values[run])], -1).round().astype(np.int32)
         cv2.polylines(panel, [points], False, LINE, 1, cv2.LINE_AA)
     measure = MEASURES[name]
-    _write(panel, f"{name}: {mean:.3f} {measure.unit}  ({measure.says})", (LEFT, 14))
+    _write(panel, f"{name}: {whole:.3f} {measure.unit}  ({measure.says})", (LEFT, 14))
     return panel
 
 

@@ -82,6 +82,15 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(first @ second / spread) if spread > 1e-9 else float("nan")
 
 
+def why_uncorrelated(driving: np.ndarray, found: np.ndarray) -> str:
+    """Why ``correlation`` of the driving face's series [F] and the result's has no number, as half a sentence."""
+    both = np.isfinite(driving) & np.isfinite(found)
+    if both.sum() < FEWEST:
+        return f"fewer than {FEWEST} frames show this in both faces"
+    still = np.std(driving[both]) <= np.std(found[both])
+    return f"the {'driving face' if still else 'face of the result'} never moves in this way"
+
+
 def motion_agreement(driving: np.ndarray, found: np.ndarray) -> np.ndarray:
     """[F] in -1..1: cosine between how both faces [F, 68, 2] differ from their own average shape.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,8 @@ FLOW_SIDE = 512
 """Frames are brought to at most this many pixels on the longer side before flow is computed."""
 LEAST_SIDE = 12
 """Pixels on the longer side below which OpenCV finds no flow."""
+STILL = 0.3
+"""Pixels by which what stands still seems to move, as root mean square: grain and video coding give that much."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,42 @@ def unexplained_change(motion: Motion) -> float:
     return float(np.abs(motion.after.astype(np.float32) - explained).mean())
 
 
+def flow_at(motion: Motion, where: np.ndarray) -> np.ndarray:
+    """float32 [n, 2]: ``to_before`` of the pixels ``where`` (bool [h, w]), 0 where it is not ``trusted``."""
+    return (motion.to_before * motion.trusted[..., None])[where]
+
+
 def flow_energy(motion: Motion, where: np.ndarray) -> float:
     """Mean squared displacement over the pixels ``where`` (bool [h, w]), in (% of the picture's height)^2.
 
-    Only flow that holds there and back counts as motion: boiling noise has none. NaN where no pixel is left.
+    Only flow that holds there and back counts as motion, so frames that have nothing in common have little. Soft
+    patches that change at random do lead back: they have as much as a scene that moves, see ``agreement``. NaN
+    where no pixel is left.
     """
     if not where.any():
         return float("nan")
-    moved = np.square(motion.to_before / motion.after.shape[0] * 100).sum(-1)
-    return float((moved * motion.trusted)[where].mean())
+    return float(np.square(flow_at(motion, where) / motion.after.shape[0] * 100).sum(-1).mean())
+
+
+def flow_products(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """float64 [3] of two flows [n, 2] of the same pixels: the means of flow x truth, flow x flow, truth x truth."""
+    pairs = ((flow, truth), (flow, flow), (truth, truth))
+    return np.array([np.einsum("nd,nd->n", *pair).mean(dtype=np.float64) for pair in pairs])
+
+
+def agreement(products: Sequence[np.ndarray]) -> float:
+    """-1..1: cosine between a clip's flow and the true one, from the ``flow_products`` [3] of its steps.
+
+    1 moves as the truth does, 0 has nothing to do with it or stands still, -1 moves the other way. One cosine of
+    all steps together: where the truth moves much it counts much, and motion where the truth has none lowers it.
+    NaN without steps, or where the truth stands still (``STILL``).
+    """
+    if not len(products):
+        return float("nan")
+    together, own, true = np.asarray(products, np.float64).mean(0)
+    if true < STILL**2:
+        return float("nan")
+    return float(together / np.sqrt(own * true)) if own > 0 else 0.0
 
 
 def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:

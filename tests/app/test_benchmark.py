@@ -9,6 +9,7 @@ import pytest
 from xdyna_unianimate.app import benchmark
 from xdyna_unianimate.app.benchmark import (
     BAR,
+    BOILING,
     COPY,
     COPY_FIRST,
     FIRST_FRAME,
@@ -20,6 +21,8 @@ from xdyna_unianimate.app.benchmark import (
     Table,
 )
 from xdyna_unianimate.app.cli import main
+from xdyna_unianimate.app.metrics.motion import flow_products
+from xdyna_unianimate.app.scores import Scores
 from xdyna_unianimate.demo.data import CANVAS, HELD_OUT, _Endless
 from xdyna_unianimate.demo.heldout import held_out
 
@@ -51,6 +54,11 @@ def test_every_answer_has_its_numbers(table):
     assert rows[TRUE]["psnr"] == 100 and rows[TRUE]["joints_5"] > 97
     assert rows[TRUE]["background_ratio"] == pytest.approx(1)
     assert rows[COPY]["flicker"] < 0.1 and rows[COPY]["psnr"] < 40 and rows[COPY]["background_ratio"] < 0.01
+    assert rows[TRUE]["background_agreement"] == pytest.approx(1) and rows[COPY]["background_agreement"] == 0
+    # Soft noise has the energy of a background that moves, and no more joints or colours than the copy that it is of.
+    assert rows[BOILING]["background_ratio"] > 0.5 and abs(rows[BOILING]["background_agreement"]) < 0.3
+    assert abs(rows[BOILING]["psnr"] - rows[COPY]["psnr"]) < 1
+    assert "background_agreement" in table[0].text()
     assert table[0].seen > 90
     assert set(rows[SEGMENTS]) == {"psnr_drop"} and {"psnr_drop"} <= set(rows[COPY]) & set(rows[COPY_FIRST])
 
@@ -127,6 +135,19 @@ def test_a_given_first_frame_is_no_answer_in_long_clips_either():
     rows = sums.rows()
     assert rows[FIRST_FRAME] == rows[SEGMENTS] == {"psnr_drop": pytest.approx(0, abs=1e-6)}
     assert rows[REFERENCE]["psnr_drop"] == pytest.approx(20 * np.log10(2))
+
+
+def test_the_background_of_all_clips_agrees_as_one():
+    """A clip that moves four times as far counts sixteen times as much, and one without motion not at all."""
+    sums = benchmark._Sums()
+    for size, turned in ((4.0, 1), (1.0, -1), (0.0, 1)):
+        truth = np.full((10, 2), size)
+        scores = Scores(2, clip={"psnr": 20.0}, flows=[flow_products(turned * truth, truth)])
+        sums.add(XDYNA, scores)
+    sums.add(COPY, Scores(2, clip={"psnr": 20.0}))
+    rows = sums.rows()
+    assert rows[XDYNA]["background_agreement"] == pytest.approx((16 - 1) / 17)
+    assert "background_agreement" not in rows[COPY]
 
 
 def test_a_mouth_that_never_moves_follows_nothing():

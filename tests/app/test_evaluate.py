@@ -5,22 +5,27 @@ import json
 import weakref
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from xdyna_unianimate.app import scores as scores_module
+from xdyna_unianimate.app.benchmark import boiling
 from xdyna_unianimate.app.cli import main
-from xdyna_unianimate.app.evaluate import Inputs, Tools, evaluate
+from xdyna_unianimate.app.evaluate import Inputs, Tools, evaluate, made_in
 from xdyna_unianimate.app.evaluate_files import clip_embedding
+from xdyna_unianimate.app.metrics import seams
 from xdyna_unianimate.app.metrics.learned import FeatureNetwork
 from xdyna_unianimate.app.scores import MEASURES, Scores, Threshold
 from xdyna_unianimate.demo import checkpoints, inputs, puppets
 from xdyna_unianimate.demo.data import CANVAS, HELD_OUT
+from xdyna_unianimate.demo.detector import DemoDetector
+from xdyna_unianimate.demo.heldout import HeldOut
 from xdyna_unianimate.pose_align.detector import Detection
 from xdyna_unianimate.pose_align.interchange import save_poses
 from xdyna_unianimate.pose_align.pose import PoseSequence
-from xdyna_unianimate.pose_align.skeleton import Joint
-from xdyna_unianimate.video_core.video import write_video
+from xdyna_unianimate.pose_align.skeleton import FACE, Joint
+from xdyna_unianimate.video_core.video import open_video, write_video
 from xdyna_unianimate.video_core.windows import anchored_windows
 
 from .metrics.networks import mean_network
@@ -89,6 +94,60 @@ def test_a_copy_of_the_reference_follows_nothing(clip):
     assert "mouth_correlation" not in found
 
 
+@pytest.fixture(scope="module")
+def pan(clip):
+    """A camera that moves over a textured wall by 2 pixels a frame, in front of which nobody moves."""
+    random = np.random.default_rng(0)
+    wall = cv2.GaussianBlur(random.integers(0, 256, (CANVAS[1], 400, 3), np.uint8), (0, 0), 3).astype(float)
+    wall = np.clip((wall - wall.mean()) * 4 + 128, 0, 255).astype(np.uint8)
+    return [wall[:, start : start + CANVAS[0]] for start in range(100, 100 + 2 * FRAMES, 2)]
+
+
+def background(result, truth, poses):
+    """(amount of motion against the truth's, agreement with it)."""
+    found = evaluate(Inputs(again(result), again(truth), found=poses)).summary
+    return found["background_ratio"], found["background_agreement"]
+
+
+def test_the_background_agrees_with_the_truth_or_it_does_not(pan, clip):
+    poses = clip[1]
+    assert background(pan, pan, poses) == pytest.approx((1, 1))
+    assert background([pan[0]] * FRAMES, pan, poses) == (0, 0)
+    other = [np.ascontiguousarray(frame[:, ::-1]) for frame in pan]
+    ratio, agreement = background(other, [np.ascontiguousarray(frame) for frame in pan], poses)
+    assert ratio == pytest.approx(1, abs=0.1) and agreement == pytest.approx(-1, abs=0.02)
+
+
+@pytest.mark.parametrize(("patch", "levels"), [(8, 3), (4, 4)])
+def test_soft_noise_has_the_energy_of_motion_and_agrees_with_nothing(clip, patch, levels):
+    frames, poses, reference, still = clip
+    task = HeldOut(0, PUPPET, reference, still, np.stack(frames), poses, np.stack(frames), poses)
+    ratio, agreement = background(boiling(task, patch, levels), frames, poses)
+    assert ratio > 1.5 and abs(agreement) < 0.15
+    assert background(frames[::-1], frames, poses)[1] < -0.3
+
+
+def test_a_background_that_stands_still_is_agreed_with_by_nothing(clip):
+    frames, poses, reference, _ = clip
+    found = evaluate(Inputs(again(frames), again([reference] * FRAMES), found=poses))
+    assert "background_agreement" not in found.summary and "background_agreement" not in found.series
+    assert "background_energy" in found.summary
+    assert any("background_agreement was not measured" in note for note in found.notes)
+    assert any("background_ratio was not measured: the truth's" in note for note in found.notes)
+
+
+def test_the_clips_agreement_weighs_steps_by_their_motion(pan, clip):
+    """Right where the truth moves by 2 pixels, wrong where it moves by a quarter of that."""
+    poses, slow = clip[1], [cv2.resize(pan[0], None, fx=1, fy=1)]
+    for step in range(1, FRAMES):
+        shift = np.float32([[1, 0, -0.5 * step], [0, 1, 0]])
+        slow.append(cv2.warpAffine(pan[0], shift, CANVAS, borderMode=cv2.BORDER_REFLECT))
+    truth, result = [*pan[:6], *slow[:6]], [*pan[:6], *[np.ascontiguousarray(f) for f in slow[5::-1]]]
+    found = evaluate(Inputs(again(result), again(truth), found=poses))
+    assert found.summary["background_agreement"] > np.nanmean(found.series["background_agreement"]) + 0.2
+    assert f"{found.summary['background_agreement']:.3f}" in found.text()
+
+
 def test_faults_show_where_they_are(clip):
     frames, poses, reference, still = clip
     broken = [frame.copy() for frame in frames]
@@ -127,6 +186,76 @@ def test_what_cannot_be_measured_is_said(clip, monkeypatch):
     without = evaluate(Inputs(again(frames), again(frames), found=poses))
     assert "ssim" not in without.summary
     assert any("pip install scikit-image" in note for note in without.notes)
+
+
+def test_tools_that_compare_with_nothing_say_so(clip, tmp_path):
+    frames, poses, *_ = clip
+    features = FeatureNetwork(mean_network(tmp_path / "mean.onnx", ["n", 3, 32, 32]))
+    tools = Tools(embed=lambda picture: np.ones(4), lpips=lambda picture, truth: 0.0, features=features)
+    notes = evaluate(Inputs(again(frames), found=poses), tools).notes
+    for name, missing in (
+        ("lpips", "true video"),
+        ("frechet", "true video"),
+        ("embedding", "reference picture"),
+    ):
+        assert any(note.startswith(name) and missing in note for note in notes), name
+
+
+def test_numbers_that_a_face_does_not_give_are_said(clip):
+    frames, poses, *_ = clip
+    faceless = without(poses, FACE)
+    stiff = replace(poses, points=np.repeat(poses.points[:1], FRAMES, axis=0))
+    seldom = without(poses, FACE, slice(2, None))
+    rows = (
+        (faceless, poses, "face_found, face_agreement, mouth_correlation", "the driving poses show no face"),
+        (poses, faceless, "face_agreement, mouth_correlation", "no face was found in the result"),
+        (stiff, poses, "mouth_correlation", "the driving face never moves"),
+        (poses, stiff, "mouth_correlation", "the face of the result never moves"),
+        (poses, stiff, "face_agreement", "one of them keeps its shape"),
+        (poses, seldom, "mouth_correlation", "fewer than 3 frames"),
+    )
+    for wanted, found, names, reason in rows:
+        scores = evaluate(Inputs(again(frames), wanted=wanted, found=found))
+        [note] = [note for note in scores.notes if reason in note]
+        assert note.startswith(names) and not set(names.split(", ")) & set(scores.summary), note
+
+
+def test_whatever_is_asked_for_has_a_number_or_a_note(clip):
+    """Clips too short or too empty for some measure: every one is in the summary or in a note."""
+    frames, poses, reference, still = clip
+    lost = without(poses, slice(None), slice(1, None, 2))
+    asked = {
+        "psnr_drop", "similarity_drop", "flicker_ratio", "background_energy", "background_ratio",
+        "background_agreement", "reference_similarity", "clothing_error", "pose_error", "joints_5", "joints_10",
+        "face_agreement", "face_found", *(f"{p}_correlation" for p in ("mouth", "eyes", "turn", "nod", "tilt")),
+    }  # fmt: skip
+    away = replace(poses, points=poses.points + 1000)
+    for wanted, found, count in ((poses, poses, 3), (poses, lost, 6), (poses, away, 6), (away, poses, 6)):
+        made = Inputs(
+            again(frames[:count]), again(frames[:count]), reference, still, wanted[:count], found[:count]
+        )
+        scores = evaluate(replace(made, wanted=wanted[:count]))
+        said = " ".join(scores.notes)
+        assert [name for name in asked if name not in scores.summary and name not in said] == []
+    one = evaluate(Inputs(again(frames[:1]), found=poses[:1], windows=anchored_windows(1, 1, 0)))
+    assert any("single frame" in note for note in one.notes)
+
+
+def test_the_demos_detector_is_not_believed(clip):
+    """It takes a picture for the drawn one that it resembles most."""
+    drawn = list(open_video(inputs.DRIVING).frames(max_frames=4))
+    found = evaluate(Inputs(again([np.roll(frame, 4, axis=1) for frame in drawn])), Tools(DemoDetector()))
+    assert any("knows the drawn inputs by sight" in note for note in found.notes)
+    frames, poses, *_ = clip
+    assert not any("by sight" in note for note in evaluate(Inputs(again(frames)), Tools(Knows(poses))).notes)
+
+
+def test_segments_and_windows():
+    assert seams.borders(made_in(96, segments=32), 96) == [23, 47, 71]
+    assert seams.borders(made_in(96, (32, 0)), 96) == [31, 63]
+    assert made_in(96) is None
+    with pytest.raises(ValueError, match="in windows or in segments"):
+        made_in(96, (32, 0), 32)
 
 
 def without(poses, joints, frames=slice(None)):
@@ -176,6 +305,19 @@ def test_clips_of_different_length_and_size(clip):
     assert any("goes on after the 4" in note for note in longer.notes)
     assert any("3 poses for 4 frames" in note for note in longer.notes)
     assert np.isnan(longer.series["joints_5"][3]) and longer.series["joints_5"][2] == 100
+
+
+def test_of_a_wider_truth_the_part_is_compared_that_x_dyna_cuts_out(clip):
+    frames, poses, *_ = clip
+    wide = [np.pad(frame, ((0, 0), (32, 32), (0, 0)), "edge") for frame in frames]
+    tall = [np.pad(frame, ((20, 20), (0, 0), (0, 0)), "edge") for frame in frames]
+    for truth, given in ((wide, "192 x 192"), (tall, "128 x 232")):
+        inputs = Inputs(again(frames), again(truth), found=poses)
+        stretched, cut = evaluate(inputs), evaluate(replace(inputs, truth_cut=True))
+        assert stretched.summary["psnr"] < 30 and cut.summary["psnr"] == 100
+        assert any(given in note and "128 x 192 of them are left" in note for note in cut.notes)
+    same = evaluate(Inputs(again(frames), again(frames), found=poses, truth_cut=True))
+    assert same.summary["psnr"] == 100 and not any("true frames" in note for note in same.notes)
 
 
 @pytest.mark.parametrize(
@@ -309,11 +451,84 @@ def test_command(files, tmp_path, capsys):
     assert main([*command, "--require", "psnr>=10", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["frames"] == FRAMES and 10 < found["summary"]["psnr"] < 40 and not found["failures"]
-    assert "seam_score" in found["summary"] and "background_ratio" in found["summary"]
+    assert {"seam_score", "background_ratio", "background_agreement"} <= set(found["summary"])
+    assert "background_agreement" in (tmp_path / "quality.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert main([*command, "--require", "background_agreement>=2"]) == 3
+    assert "background_agreement>=2 does not hold" in capsys.readouterr().out
     assert {file.name for file in tmp_path.iterdir()} == {"quality.csv", "quality.json", "quality.png"}
     assert main([*command, "--require", "psnr>=90", "--require", "flicker<=200"]) == 3
     shown = capsys.readouterr().out
     assert "psnr>=90 does not hold" in shown and "flicker<=200" not in shown
+
+
+@pytest.fixture(scope="module")
+def pictures(clip, tmp_path_factory):
+    """Folders of pictures, exact to the bit: all frames, every second one, and all frames with room beside them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    wide = [np.pad(frame, ((0, 0), (32, 32), (0, 0)), "edge") for frame in clip[0]]
+    for name, frames in (("all", clip[0]), ("half", clip[0][::2]), ("wide", wide)):
+        (folder / name).mkdir()
+        for number, frame in enumerate(frames):
+            Image.fromarray(frame).save(folder / name / f"{number:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("result", "words", "equal", "said"),
+    [
+        ("half", ["--truth", "all", "--interval", "2", "--driving", "poses"], True, "One frame in 2 of the true"),
+        ("half", ["--truth", "all", "--interval", "2"], True, "it has 12 frames, the result has 6"),
+        ("half", ["--truth", "half", "--interval", "2", "--driving", "poses"], True, "--truth-interval 2 takes"),
+        ("half", ["--truth", "half", "--interval", "2"], True, "All frames of the true video"),
+        ("half", ["--truth", "all", "--interval", "2", "--truth-interval", "1"], False, ""),
+        ("half", ["--truth", "all", "--truth-interval", "2"], True, ""),
+        ("half", ["--truth", "all"], False, ""),
+        ("all", ["--truth", "all", "--driving", "poses"], True, ""),
+    ],
+)  # fmt: skip
+def test_command_compares_the_true_frames_that_were_used(files, pictures, capsys, result, words, equal, said):
+    places = {name: str(pictures / name) for name in ("all", "half")} | {"poses": str(files / "poses.npz")}
+    words = [places.get(word, word) for word in words]
+    assert main(["evaluate", str(pictures / result), *words, "--no-find-poses", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["summary"]["psnr"] == 100) == equal
+    chosen = [note for note in found["notes"] if "interval" in note]
+    assert said in " ".join(chosen) and bool(chosen) == bool(said)
+
+
+def test_command_measures_self_reenactment(tmp_path, monkeypatch, capsys):
+    """The driving video as truth, every second frame of which was used."""
+    monkeypatch.setenv("XDUA_CACHE", str(tmp_path / "cache"))
+    for number, frame in enumerate(open_video(inputs.DRIVING).frames(2)):
+        (tmp_path / "result").mkdir(exist_ok=True)
+        Image.fromarray(frame).save(tmp_path / "result" / f"{number:03}.png")
+    words = [
+        "evaluate",
+        str(tmp_path / "result"),
+        "--truth",
+        str(inputs.DRIVING),
+        "--driving",
+        str(inputs.DRIVING),
+    ]
+    assert main([*words, "--interval", "2", "--detector", "demo", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["summary"]["psnr"] == 100 and found["summary"]["joints_5"] == 100
+    assert any("it has 24 frames, the driving source has 24" in note for note in found["notes"])
+    assert any("by sight" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize(("model", "equal"), [("xdyna", True), ("unianimate", False)])
+def test_command_cuts_the_truth_as_the_system_did(pictures, capsys, model, equal):
+    words = ["evaluate", str(pictures / "all"), "--truth", str(pictures / "wide"), "--model", model]
+    assert main([*words, "--no-find-poses", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["summary"]["psnr"] == 100) == equal
+    assert any("less what X-Dyna cuts off" in note for note in found["notes"]) == equal
+
+
+def test_a_true_interval_without_a_truth(files, capsys):
+    assert main(["evaluate", str(files / "result.mp4"), "--no-find-poses", "--truth-interval", "2"]) == 2
+    assert "give --truth too" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 from xdyna_unianimate.app.metrics.motion import (
     FLOW_SIDE,
+    STILL,
     Motion,
+    agreement,
+    flow_at,
     flow_energy,
+    flow_products,
     flow_sized,
     unexplained_change,
     warped,
@@ -71,6 +75,43 @@ def test_energy_counts_only_the_pixels_asked_for():
     moving[:, : SIDE // 2 + 12] = False
     assert flow_energy(motion, still) < 0.05 * flow_energy(motion, moving)
     assert np.isnan(flow_energy(motion, np.zeros_like(INSIDE)))
+
+
+PAN = [(2, 0), (3, 1), (1, -2)]
+"""(right, down) in pixels, step by step."""
+
+
+@pytest.mark.parametrize(("times", "wanted"), [((1, 1), 1.0), ((2, 2), 1.0), ((0, 0), 0.0), ((-1, -1), -1.0)])
+def test_motion_agrees_with_the_true_one(times, wanted):
+    """The truth itself, twice as fast (which the energy tells), standing still, and the other way."""
+    products = []
+    for right, down in PAN:
+        moves = [(right, down), (times[0] * right, times[1] * down)]
+        truth, own = (flow_at(Motion(texture(), moved(texture(), *move)), INSIDE) for move in moves)
+        products.append(flow_products(own, truth))
+    assert agreement(products) == pytest.approx(wanted, abs=0.02)
+
+
+def test_a_turned_pan_agrees_in_nothing():
+    pairs = [
+        (np.tile(one, (50, 1)), np.tile(two, (50, 1))) for one, two in (((3, 0), (0, 3)), ((0, 2), (2, 0)))
+    ]
+    assert agreement([flow_products(*pair) for pair in pairs]) == 0
+    half = [flow_products(*pairs[0]), flow_products(pairs[0][1], pairs[0][1])]
+    assert agreement(half) == pytest.approx(0.5)
+
+
+def test_nothing_agrees_with_a_truth_that_stands_still():
+    still, grain = np.zeros((50, 2)), np.full((50, 2), 0.7 * STILL * 0.99)
+    moving = np.full((50, 2), 4.0)
+    for truth in (still, grain):
+        assert np.isnan(agreement([flow_products(moving, truth)]))
+    assert np.isnan(agreement([]))
+
+
+def test_motion_where_the_truth_has_none_lowers_agreement():
+    half = np.concatenate([np.full((50, 2), 3.0), np.zeros((50, 2))])
+    assert agreement([flow_products(np.full((100, 2), 3.0), half)]) == pytest.approx(np.sqrt(0.5))
 
 
 def test_warping_reads_at_the_displaced_place():
