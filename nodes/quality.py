@@ -64,6 +64,11 @@ class EvaluateResult(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision", optional=True, tooltip="For the similarity of embeddings to the reference's."
                 ),
+                advanced(
+                    io.Int.Input, "segments", optional=True, default=0, min=0, max=4096,
+                    tooltip="Frames of the segments that the result was made in by the mode continuation, for the seam "
+                    "score, instead of window_size; 0 is none.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="report", tooltip="A line for every number, then notes."),
@@ -92,21 +97,21 @@ class EvaluateResult(io.ComfyNode):
         reference_pose: PoseSequence | None = None,
         truth: Tensor | None = None,
         clip_vision: Any = None,
+        segments: int = 0,
     ) -> io.NodeOutput:
         from ..app import scores as writing
-        from ..app.evaluate import Inputs, Tools, evaluate
+        from ..app.evaluate import Inputs, Tools, evaluate, made_in
         from ..video_core.images import unit
-        from ..video_core.windows import anchored_windows
 
         thresholds = [writing.Threshold.parse(line) for line in conditions.splitlines() if line.strip()]
-        windows = anchored_windows(len(images), window_size, window_overlap) if window_size else None
+        windows = (window_size, window_overlap) if window_size else None
         inputs = Inputs(
             result=_frames(images, "images"),
             truth=None if truth is None else _frames(truth, "truth"),
             reference=None if reference is None else next(_frames(reference[:1], "reference")()),
             reference_pose=reference_pose,
             wanted=poses,
-            windows=windows,
+            windows=made_in(len(images), windows, segments or None),
         )
         tools = Tools(detector, None if clip_vision is None else _embedding(clip_vision))
         found = evaluate(inputs, tools, host.progress(len(images)))

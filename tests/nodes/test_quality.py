@@ -65,6 +65,17 @@ def test_nothing_is_written_without_a_name(comfy):
     assert "seam_score" in json.loads(run.outputs["3"][4])["summary"]
 
 
+def test_segments_are_marked_where_they_met(comfy):
+    """Of 5 frames in segments of 3: the second continues frame 2, so step 2 is the border; windows have other ones."""
+    run = comfy.executor().run(graph(filename_prefix="", segments=3))
+    assert json.loads(run.outputs["3"][4])["borders"] == [2]
+    run = comfy.executor().run(graph(filename_prefix="", window_size=2, window_overlap=0))
+    assert json.loads(run.outputs["3"][4])["borders"] == [1, 2, 3]
+    with pytest.raises(Exception, match="in windows or in segments"):
+        comfy.executor().run(graph(window_size=3, segments=3))
+    assert json.loads(comfy.executor().run(graph()).outputs["3"][4])["borders"] == []
+
+
 def test_embeddings_of_a_connected_clip_vision(comfy):
     from xdyna_unianimate.nodes import paths
 
