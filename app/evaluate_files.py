@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..pose_align.pose import PoseError
 from . import arguments as options
 from .arguments import Group, Option, UsageError, option, switch
-from .evaluate import Inputs, Tools, evaluate, made_in
+from .evaluate import Frames, Inputs, Tools, evaluate, made_in
 from .poses import LateDetector
 from .scores import Scores, Threshold, write
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ..pose_align.pose import PoseSequence
     from ..video_core.windows import Windows
-    from .evaluate import Frames
     from .state import PoseCache
 
 log = logging.getLogger(__name__)
