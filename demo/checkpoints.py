@@ -6,6 +6,7 @@ Each is fp16 safetensors with its architecture in the metadata, opened by the lo
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,22 @@ def store(path: Path, networks: Mapping[str, nn.Module], configs: Mapping[str, o
     }
     metadata = {key: json.dumps(asdict(config)) for key, config in configs.items()}
     return save_checkpoint(path, tensors, {**metadata, "note": note})
+
+
+def keep_former(path: Path, folder: Path) -> Path | None:
+    """Copy a file that is about to be replaced into the folder; where it is kept, None where there is none.
+
+    One that is there already stays: it is what was there before the first of several runs.
+    """
+    kept = folder / path.name
+    if not kept.exists():
+        if not path.exists():
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / f"{path.name}.part"
+        shutil.copyfile(path, aside)
+        aside.replace(kept)
+    return kept
 
 
 def store_untrained(folder: Path = FOLDER, seed: int = 0) -> list[Path]:

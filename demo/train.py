@@ -1,15 +1,16 @@
 """Train the demo's networks on drawn puppets.
 
 ``python -m xdyna_unianimate.demo.train autoencoder|vision|decoder|unianimate|xdyna FOLDER``. The classes are the
-project's own, only narrow; the shipped weights came from these commands. ``--go-on --data VIDEOS`` fits them to own
-videos, see ``recorded.Recorded.open``.
+project's own, only narrow; the shipped weights came from these commands. ``--go-on --data VIDEOS`` fits decoder,
+unianimate and xdyna to own videos, see ``recorded.Recorded.open``. Files that are replaced are kept in the folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from ..video_core.clip import (
     load_clip_text,
     load_clip_vision,
 )
+from ..video_core.placement import choose_device
 from ..video_core.schedule import Schedule, linear_schedule, zero_terminal_snr_schedule
 from ..video_core.vae import Vae, load_vae
 from ..xdyna_core.adapter import DynamicsAdapterAttention
@@ -45,7 +47,7 @@ from .architectures import AUTOENCODER, CONTROL, RESAMPLER, TEXT, UNIANIMATE, VI
 from .checkpoints import store
 from .data import CANVAS, DRAWN, HELD_OUT, Clip, Source, batches, pixels
 from .recorded import Recorded
-from .training import Plan, train
+from .training import Data, Plan, train
 
 if TYPE_CHECKING:
     from ..pose_align.draw import Style
@@ -88,18 +90,12 @@ def _draw_pixels(seed: int, source: Source = DRAWN) -> Tensor:
 
 
 def train_autoencoder(
-    folder: Path,
-    plan: Plan,
-    report: Report,
-    device: str = "cpu",
-    begun: Vae | None = None,
-    source: Source = DRAWN,
+    folder: Path, plan: Plan, report: Report, device: str = "cpu", source: Source = DRAWN
 ) -> Vae:
     """The demo's autoencoder, with the mean and deviation of its latents in its config."""
     torch.manual_seed(plan.seed)
-    vae = begun or Vae(AUTOENCODER)
-    if begun is None:
-        _quieten_posterior(vae)
+    vae = Vae(AUTOENCODER)
+    _quieten_posterior(vae)
     vae = vae.to(device, memory_format=torch.channels_last).requires_grad_(True)
     draw = partial(_draw_pixels, source=source)
     vae = train(vae, reconstruction_loss, partial(batches, draw, plan.batch), plan, folder, report)
@@ -510,18 +506,17 @@ def train_xdyna(
     device: str = "cpu",
     begun: XDynaNetworks | None = None,
     source: Source = DRAWN,
-    figure_weight: float = FIGURE_WEIGHT,
 ) -> XDynaNetworks:
     """Stage after stage, see ``STAGES``; image tower and autoencoder stay as they are.
 
-    begun: networks that have been through all of them, which go on in ``MORE_STAGES``.
+    plan: its figure_weight is given. begun: networks that have been through all stages, which go on in ``MORE_STAGES``.
     """
     torch.manual_seed(plan.seed)
     model = (begun or XDynaNetworks()).to(device)
     vae, vision, text = vae.to(device), vision.to(device), text.to(device)
     draw = partial(_draw_xdyna, source=source)
     stream = lambda first: batches(draw, None, first // plan.batch)  # noqa: E731
-    loss = partial(xdyna_loss, vae, text, vision, figure_weight=figure_weight)
+    loss = partial(xdyna_loss, vae, text, vision, figure_weight=plan.figure_weight)
     for number, stage in enumerate(MORE_STAGES if begun else STAGES):
         if begun is None and stage.face:
             _grow_face(model)
@@ -561,7 +556,7 @@ PLANS = {
     "decoder": Plan(6000, learning_rate=1e-3, average=0.995),
     "vision": Plan(600, learning_rate=1e-3, average=0.99, batch=64),
     "unianimate": Plan(3000, learning_rate=1.2e-3, average=0.995),
-    "xdyna": Plan(3200, learning_rate=1.2e-3, average=0.995),
+    "xdyna": Plan(3200, learning_rate=1.2e-3, average=0.995, figure_weight=FIGURE_WEIGHT),
 }
 """What the shipped weights were trained with."""
 
@@ -571,31 +566,30 @@ GO_ON_RATE = 1 / 3
 
 @dataclass(frozen=True)
 class Order:
-    """What a command was told. go_on: the stored weights are begun with, not random ones."""
+    """What a command was told. go_on: the stored weights are begun with, not random ones. say: for a line of text."""
 
     folder: Path
     plan: Plan
     report: Report
+    say: Callable[[str], None]
     device: str = "cpu"
     go_on: bool = False
     source: Source = DRAWN
-    figure_weight: float = FIGURE_WEIGHT
+
+
+Made = tuple[Mapping[str, nn.Module], Mapping[str, object]]
+"""Networks by the prefix of their tensors' names, and configs by their key, as ``store`` takes them."""
 
 
 def run_autoencoder(order: Order) -> None:
-    begun = load_vae(weights.VAE, torch.float32) if order.go_on else None
-    vae = train_autoencoder(order.folder, order.plan, order.report, order.device, begun, order.source)
-    _store_vae(vae, order.plan)
+    vae = train_autoencoder(order.folder, order.plan, order.report, order.device, order.source)
+    _install(order, {weights.VAE: ({"": vae.network}, {"config": vae.config})})
 
 
 def run_decoder(order: Order) -> None:
     vae = load_vae(weights.VAE, torch.float32)
     vae = train_decoder(order.folder, order.plan, order.report, vae, order.device, order.source)
-    _store_vae(vae, order.plan)
-
-
-def _store_vae(vae: Vae, plan: Plan) -> None:
-    store(weights.VAE, {"": vae.network}, {"config": vae.config}, note_of(plan))
+    _install(order, {weights.VAE: ({"": vae.network}, {"config": vae.config})})
 
 
 def run_vision(order: Order) -> None:
@@ -604,7 +598,7 @@ def run_vision(order: Order) -> None:
     vision = train_vision(order.folder, order.plan, order.report, order.device, begun, order.source).cpu()
     torch.manual_seed(order.plan.seed)
     towers = {"text_model.": ClipText(TEXT).network, "": vision.network}
-    store(weights.CLIP, towers, {"text_config": TEXT, "vision_config": VISION}, note_of(order.plan))
+    _install(order, {weights.CLIP: (towers, {"text_config": TEXT, "vision_config": VISION})})
 
 
 def run_unianimate(order: Order) -> None:
@@ -613,20 +607,37 @@ def run_unianimate(order: Order) -> None:
     begun = _filled(UniAnimateUNet(UNIANIMATE), weights.UNIANIMATE) if order.go_on else None
     told = vae, zero_y, vision, order.device, begun, order.source
     unet = train_unianimate(order.folder, order.plan, order.report, *told).cpu()
-    store(weights.UNIANIMATE, {"": unet}, {"config": UNIANIMATE}, note_of(order.plan))
+    _install(order, {weights.UNIANIMATE: ({"": unet}, {"config": UNIANIMATE})})
 
 
 def run_xdyna(order: Order) -> None:
     vae, text, vision = _trained_before()
     empty = text.encode(text.config.empty()).last
     begun = _stored_xdyna() if order.go_on else None
-    told = vae, empty, vision, order.device, begun, order.source, order.figure_weight
+    told = vae, empty, vision, order.device, begun, order.source
     model = train_xdyna(order.folder, order.plan, order.report, *told).cpu()
-    note, face = note_of(order.plan), replace(CONTROL, conditioning_channels=6)
-    store(weights.XDYNA, {"": model.unet}, {"config": XDYNA}, note)
-    store(weights.XDYNA_POSE, {"": model.pose.net}, {"config": CONTROL}, note)
-    store(weights.XDYNA_FACE, {"": model.face.net}, {"config": face}, note)
-    store(weights.XDYNA_RESAMPLER, {"": model.resampler}, {"config": RESAMPLER}, note)
+    made = {
+        weights.XDYNA: ({"": model.unet}, {"config": XDYNA}),
+        weights.XDYNA_POSE: ({"": model.pose.net}, {"config": CONTROL}),
+        weights.XDYNA_FACE: ({"": model.face.net}, {"config": replace(CONTROL, conditioning_channels=6)}),
+        weights.XDYNA_RESAMPLER: ({"": model.resampler}, {"config": RESAMPLER}),
+    }
+    _install(order, made)
+
+
+BEFORE = "before"
+"""Folder in a run's folder for the files that its result replaced."""
+
+
+def _install(order: Order, made: Mapping[Path, Made]) -> None:
+    """Put a run's result in the place of the demo's weights, which are kept first, and say where."""
+    former = [weights.keep_former(path, order.folder / BEFORE) for path in made]
+    kept = [file for file in former if file is not None]
+    if kept:
+        names, home = ", ".join(file.name for file in kept), next(iter(made)).parent
+        order.say(f"{names} from before: kept in {kept[0].parent}. Copied to {home}, they are back.")
+    for path, (networks, configs) in made.items():
+        store(path, networks, configs, note_of(order.plan))
 
 
 def _stored_xdyna() -> XDynaNetworks:
@@ -651,8 +662,8 @@ def _filled(network: nn.Module, file: Path) -> nn.Module:
 
 
 def note_of(plan: Plan) -> str:
-    """What a weight file says about how it was made."""
-    return f"trained on drawn puppets: {plan.iterations} iterations, seed {plan.seed}"
+    """What a weight file says about how it was made; a folder's path, which may tell of its owner, is left out."""
+    return f"trained on {plan.data}: {plan.iterations} iterations, seed {plan.seed}"
 
 
 def _trained_before() -> tuple[Vae, ClipText, ClipVision]:
@@ -670,17 +681,28 @@ RUNS = {
 """In this order: the systems train behind autoencoder and image tower, which do not need each other."""
 
 
+UNMOVED = {
+    "autoencoder": "the latents that both systems make and read. Use decoder instead: it trains the decoder alone and "
+    "leaves the latents as they are",
+}
+"""What would change under networks that have learnt to rely on it, if a command went on from stored weights."""
+
+STOPPED = 130
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train one network and store it in the demo's weights; a loss curve lies beside its state.
 
-    Returns the exit code: 1 with a sentence for options or files that do not fit.
+    Returns the exit code: 1 with a sentence for options or files that do not fit, 130 where it was stopped.
     """
     parser = argparse.ArgumentParser(prog="xdyna_unianimate.demo.train", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=RUNS)
-    parser.add_argument("folder", type=Path, help="for the state, from which a cut run goes on")
+    parser.add_argument(
+        "folder", type=Path, help="for the state, from which a cut run goes on; of this command alone"
+    )
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps; auto is the first that is there")
     parser.add_argument(
         "--go-on", action="store_true", help="begin with the demo's stored weights, not with random ones"
     )
@@ -697,22 +719,32 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="W",
         help="X-Dyna: of the error on and beside the skeletons",
     )
+    args = parser.parse_args(arguments)
     try:
-        _carry_out(parser.parse_args(arguments))
+        _carry_out(args)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"Stopped. {_how_to_go_on(args.folder)}\n")
+        return STOPPED
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
 
+def _how_to_go_on(folder: Path) -> str:
+    if any(folder.rglob("state.pt")):
+        return f"The same command goes on from the last state in {folder}, which is written every minute."
+    return "The same command begins anew: a state, from which it could go on, is written every minute."
+
+
 def _carry_out(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    source = DRAWN if args.data is None else Recorded.open(args.data)
-    plan = replace(PLANS[args.what], seed=args.seed)
-    if args.go_on:
-        plan = replace(plan, learning_rate=GO_ON_RATE * plan.learning_rate)
-    plan = plan if args.iterations is None else replace(plan, iterations=args.iterations)
+    plan, device = _plan(args), str(choose_device(args.device))
+    source = DRAWN
+    if args.data is not None:
+        source = Recorded.open(args.data)
+        plan = replace(plan, data=_data_of(args.data, source))
     with tqdm(desc=args.what) as bar:
 
         def report(done: int, total: int, loss: float) -> None:
@@ -721,8 +753,31 @@ def _carry_out(args: argparse.Namespace) -> None:
             bar.update(done - bar.n)
             bar.set_postfix(loss=f"{loss:.4f}")
 
-        order = Order(args.folder, plan, report, args.device, args.go_on, source, args.figure_weight)
-        RUNS[args.what](order)
+        RUNS[args.what](Order(args.folder, plan, report, tqdm.write, device, args.go_on, source))
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    """The command's own plan, with what was asked for otherwise; raises ValueError for what cannot be."""
+    if args.go_on and args.what in UNMOVED:
+        raise ValueError(f"'{args.what} --go-on' is refused, since it would move {UNMOVED[args.what]}.")
+    plan = replace(PLANS[args.what], seed=args.seed)
+    if args.go_on:
+        plan = replace(plan, learning_rate=GO_ON_RATE * plan.learning_rate)
+    if plan.figure_weight is not None:
+        plan = replace(plan, figure_weight=args.figure_weight)
+    return plan if args.iterations is None else replace(plan, iterations=args.iterations)
+
+
+def _data_of(folder: Path, own: Recorded) -> Data:
+    """What tells own videos from others: the pictures and points that they come to, at the demo's size."""
+    digest = hashlib.sha256()
+    for recording in own.recordings:
+        digest.update(recording.frames.tobytes() + recording.points.tobytes())
+    frames = sum(len(recording.frames) for recording in own.recordings)
+    count = len(own.recordings)
+    content = f"{count} video{'s' * (count > 1)}, {frames} frames, sha256 {digest.hexdigest()[:12]}"
+    folder = folder.resolve()
+    return Data(f"own data '{folder.name}'", str(folder), content)
 
 
 if __name__ == "__main__":

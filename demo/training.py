@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,8 +23,23 @@ LOSSES_TOGETHER = 20
 
 
 @dataclass(frozen=True)
+class Data:
+    """What a network is shown. folder: of own videos. content: what tells them from others; both empty for puppets."""
+
+    name: str = "drawn puppets"
+    folder: str = ""
+    content: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.content})" if self.content else self.name
+
+
+@dataclass(frozen=True)
 class Plan:
-    """How long and how fast: ``iterations`` fixes the cosine: the same plan gives the same weights."""
+    """How long, how fast and on what: the same plan gives the same weights.
+
+    ``iterations`` fixes the cosine; fewer than 1 raise ValueError. figure_weight: X-Dyna's, None for other networks.
+    """
 
     iterations: int
     learning_rate: float = 1e-3
@@ -33,6 +48,12 @@ class Plan:
     seed: int = 0
     batch: int = 8
     bf16: bool = True
+    data: Data = Data()
+    figure_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"A training takes at least 1 iteration; {self.iterations} were asked for.")
 
 
 @dataclass
@@ -130,15 +151,28 @@ def _resume(folder: Path, plan: Plan, model, averaged, optimiser) -> Progress:
     if not file.is_file():
         return Progress()
     state = torch.load(file, map_location="cpu", weights_only=True)
-    if state["plan"] != asdict(plan):
-        raise ValueError(
-            f"{file} belongs to another plan ({state['plan']}); this one is {asdict(plan)}. "
-            "Use the same options to go on, or another folder to start anew."
-        )
+    _check_same(file, state["plan"], asdict(plan))
     model.load_state_dict(state["model"])
     averaged.load_state_dict(state["averaged"])
     optimiser.load_state_dict(state["optimiser"])
     return Progress(**state["progress"])
+
+
+def _check_same(file: Path, stored: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    """Raises ValueError where a state is not of this plan, or is too old to say so."""
+    unsaid = [name for name in wanted if name not in stored]
+    if unsaid:
+        raise ValueError(
+            f"{file} was written by an older version, which did not keep {' and '.join(unsaid)}: whether it belongs to "
+            "this run cannot be told. Use another folder to start anew."
+        )
+    other = [name for name in wanted if stored[name] != wanted[name]]
+    if other:
+        theirs, ours = (", ".join(f"{n} {plan[n]}" for n in other) for plan in (stored, wanted))
+        raise ValueError(
+            f"{file} belongs to another plan ({theirs}); this one has {ours}. "
+            "Use the same options and data to go on, or another folder to start anew."
+        )
 
 
 def curve(losses: list[float], title: str, file: Path) -> None:

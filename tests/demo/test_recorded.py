@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from xdyna_unianimate.app.benchmark import Answers, Benchmark
+from xdyna_unianimate.app.evaluate import Inputs, evaluate
 from xdyna_unianimate.demo import train as demo_train
-from xdyna_unianimate.demo.data import CANVAS, draw_clip
+from xdyna_unianimate.demo.data import CANVAS, HELD_OUT, Clip, draw_clip
+from xdyna_unianimate.demo.heldout import HeldOut
 from xdyna_unianimate.demo.recorded import Recorded
 from xdyna_unianimate.pose_align.interchange import save_poses
 from xdyna_unianimate.pose_align.pose import PoseSequence
@@ -86,3 +92,44 @@ def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path, spoil, senten
     spoil(tmp_path)
     with pytest.raises(ValueError, match=sentence):
         Recorded.open(tmp_path)
+
+
+# ---- how near the embedded weights come to own videos ------------------------------------------------------------
+
+OWN = "XDUA_OWN_CLIPS"
+"""Environment variable: folders of own videos with their poses, with the path separator between them."""
+
+
+@pytest.mark.slow
+def test_how_near_the_weights_come_to_own_videos(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints the PSNR over eight clips of 8 frames from each folder, made from another frame of the same video."""
+    if not os.environ.get(OWN):
+        pytest.skip(f"{OWN} names no folder of own videos")
+    answers = Answers(Benchmark())
+    rows = {
+        "copy the reference": lambda task: [task.reference] * len(task.truth),
+        "autoencoder": answers.all["autoencoder"],
+        "UniAnimate, reference": answers.systems["UniAnimate, reference"],
+    }
+    for folder in os.environ[OWN].split(os.pathsep):
+        own = Recorded.open(Path(folder))
+        tasks = [task_of(own.clip(HELD_OUT + number, 8), number) for number in range(8)]
+        found = {name: [near(answer(task), task) for task in tasks] for name, answer in rows.items()}
+        with capsys.disabled():
+            print(f"\n{folder}: " + ", ".join(f"{name} {np.mean(v):.1f} dB" for name, v in found.items()))
+        assert np.isfinite(list(found.values())).all()
+
+
+def near(made: Sequence[np.ndarray], task: HeldOut) -> float:
+    return evaluate(Inputs(partial(iter, made), partial(iter, task.truth))).summary["psnr"]
+
+
+def task_of(clip: Clip, number: int) -> HeldOut:
+    """A clip of an own video as the benchmark's tasks are; nobody knows its puppet."""
+    reference, points = poses(clip.reference_points[None]), poses(clip.points)
+    return HeldOut(number, None, clip.reference, reference, clip.frames, points, clip.frames, points)
+
+
+def poses(points: np.ndarray) -> PoseSequence:
+    """Points [F, 134, 2], NaN where not seen."""
+    return PoseSequence(np.nan_to_num(points), np.isfinite(points).all(-1).astype(np.float32), CANVAS, 12.0)

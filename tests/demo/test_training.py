@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xdyna_unianimate.demo import train as demo_train
 from xdyna_unianimate.demo.architectures import AUTOENCODER, TEXT, UNIANIMATE, VISION
 from xdyna_unianimate.demo.data import HELD_OUT, draw_clip, draw_pair, draw_scene
-from xdyna_unianimate.demo.training import Plan, train
+from xdyna_unianimate.demo.training import Data, Plan, train
 from xdyna_unianimate.unianimate_core.unet import UniAnimateUNet
 from xdyna_unianimate.video_core.clip import ClipText, ClipVision
 from xdyna_unianimate.video_core.savings import PLAIN_LAYERS, LayerSavings, set_savings
@@ -74,10 +74,33 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path) -> No
     assert torch.equal(whole.weight, again.weight)
 
 
-def test_another_plan_does_not_go_on_from_a_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"seed": 1}, r"\(seed 0\); this one has seed 1"),
+        ({"data": Data("own data 'd'", "/d", "1 videos")}, "drawn puppets.*own data 'd'"),
+        ({"figure_weight": 3.0}, r"\(figure_weight None\); this one has figure_weight 3.0"),
+    ],
+)
+def test_another_plan_does_not_go_on_from_a_state(other, sentence: str, tmp_path: Path) -> None:
     train(fresh(), line_loss, batches_by_iteration, PLAN, tmp_path)
-    with pytest.raises(ValueError, match="belongs to another plan"):
-        train(fresh(), line_loss, batches_by_iteration, replace(PLAN, seed=1), tmp_path)
+    with pytest.raises(ValueError, match=f"belongs to another plan .*{sentence}"):
+        train(fresh(), line_loss, batches_by_iteration, replace(PLAN, **other), tmp_path)
+
+
+def test_a_state_that_does_not_say_what_it_was_shown_is_refused(tmp_path: Path) -> None:
+    train(fresh(), line_loss, batches_by_iteration, PLAN, tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["plan"]["data"], state["plan"]["figure_weight"]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="older version, which did not keep data and figure_weight"):
+        train(fresh(), line_loss, batches_by_iteration, PLAN, tmp_path)
+
+
+@pytest.mark.parametrize("iterations", [0, -5])
+def test_a_training_takes_an_iteration(iterations: int) -> None:
+    with pytest.raises(ValueError, match=f"at least 1 iteration; {iterations} were asked for"):
+        replace(PLAN, iterations=iterations)
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------
@@ -313,7 +336,6 @@ def test_stored_networks_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         ("unianimate", 1),
         ("vision", 1),
         ("decoder", 1),
-        ("autoencoder", 1),
     ):
         begun.clear()
         assert demo_train.main([what, str(tmp_path), "--go-on", "--iterations", "1"]) == 0
