@@ -635,7 +635,9 @@ def _install(order: Order, made: Mapping[Path, Made]) -> None:
     kept = [file for file in former if file is not None]
     if kept:
         names, home = ", ".join(file.name for file in kept), next(iter(made)).parent
-        order.say(f"{names} from before: kept in {kept[0].parent}. Copied to {home}, they are back.")
+        order.say(
+            f"The former {names}: in {kept[0].parent}. To put back what was there, copy from it to {home}."
+        )
     for path, (networks, configs) in made.items():
         store(path, networks, configs, note_of(order.plan))
 
@@ -680,12 +682,6 @@ RUNS = {
 }
 """In this order: the systems train behind autoencoder and image tower, which do not need each other."""
 
-
-UNMOVED = {
-    "autoencoder": "the latents that both systems make and read. Use decoder instead: it trains the decoder alone and "
-    "leaves the latents as they are",
-}
-"""What would change under networks that have learnt to rely on it, if a command went on from stored weights."""
 
 STOPPED = 130
 
@@ -758,8 +754,12 @@ def _carry_out(args: argparse.Namespace) -> None:
 
 def _plan(args: argparse.Namespace) -> Plan:
     """The command's own plan, with what was asked for otherwise; raises ValueError for what cannot be."""
-    if args.go_on and args.what in UNMOVED:
-        raise ValueError(f"'{args.what} --go-on' is refused, since it would move {UNMOVED[args.what]}.")
+    if args.go_on and args.what == "autoencoder":
+        raise ValueError(
+            "'autoencoder --go-on' is refused: it would move the latents under unianimate and xdyna, which have "
+            "learnt to make those that there are, and spoil both. Use 'decoder', which trains the decoder alone "
+            "and leaves the latents as they are."
+        )
     plan = replace(PLANS[args.what], seed=args.seed)
     if args.go_on:
         plan = replace(plan, learning_rate=GO_ON_RATE * plan.learning_rate)

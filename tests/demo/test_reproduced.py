@@ -17,12 +17,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
+from xdyna_unianimate.app.metrics.fidelity import psnr
 from xdyna_unianimate.demo import checkpoints, training
 from xdyna_unianimate.demo import train as demo_train
 from xdyna_unianimate.demo.architectures import UNIANIMATE
 from xdyna_unianimate.demo.data import HELD_OUT
+from xdyna_unianimate.demo.heldout import held_out
 from xdyna_unianimate.demo.training import LOSSES_TOGETHER, curve
 from xdyna_unianimate.unianimate_core.unet import UniAnimateUNet
+from xdyna_unianimate.video_core.images import to_bytes, unit
+from xdyna_unianimate.video_core.vae import load_vae
+from xdyna_unianimate.video_core.weights import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CURVES = ROOT / "demo" / "curves"
@@ -146,8 +151,6 @@ def test_every_stage_has_its_losses_and_its_curve(tmp_path: Path) -> None:
 
 
 def test_weights_say_how_long_they_were_trained() -> None:
-    from xdyna_unianimate.video_core.weights import open_checkpoint
-
     notes = {file.name: open_checkpoint(file).metadata["note"] for file in checkpoints.FOLDER.iterdir()}
     xdyna = "trained on drawn puppets: 3800 iterations, seed 1"
     assert notes == {
@@ -209,15 +212,49 @@ def test_a_run_begins_as_that_of_the_shipped_weights_did(
 def take_weights_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the demo's weights be those of that commit; skips where git does not have it."""
     for file in checkpoints.FOLDER.iterdir():
-        shown = subprocess.run(
-            ["git", "show", f"{BEFORE}:demo/weights/{file.name}"], cwd=ROOT, capture_output=True, check=False
-        )
-        if shown.returncode:
-            pytest.skip("these weights stand in git's history only, and this is no checkout of it")
-        (folder / file.name).write_bytes(shown.stdout)
+        take_file(BEFORE, file.name, folder)
     for name, path in vars(checkpoints).items():
         if isinstance(path, Path) and path.suffix:
             monkeypatch.setattr(checkpoints, name, folder / path.name)
+
+
+def take_file(commit: str, name: str, folder: Path) -> Path:
+    """A file of the demo's weights as that commit had it; skips where git does not have it."""
+    shown = subprocess.run(
+        ["git", "show", f"{commit}:demo/weights/{name}"], cwd=ROOT, capture_output=True, check=False
+    )
+    if shown.returncode:
+        pytest.skip("these weights stand in git's history only, and this is no checkout of it")
+    (folder / name).write_bytes(shown.stdout)
+    return folder / name
+
+
+# ---- the autoencoders that were shipped ------------------------------------------------------------------------
+
+AUTOENCODERS = (
+    # commit, iterations of the run, side of the squares that are channels, dB on the benchmark's 12 clips
+    ("3cf7e5b", 4000, 1, 23.0),
+    ("2c398c3", 5000, 4, 28.5),
+    ("6fd476c", 6000, 4, 29.9),  # the decoder's, after the 5000 before
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("commit", "iterations", "patch", "wanted"), AUTOENCODERS)
+def test_an_autoencoder_of_squares_is_nearer_to_the_truth(
+    commit: str, iterations: int, patch: int, wanted: float, tmp_path: Path
+) -> None:
+    """Mean PSNR of what each shipped autoencoder makes of the benchmark's frames, its ceiling."""
+    file = take_file(commit, "vae.safetensors", tmp_path)
+    assert f": {iterations} iterations," in open_checkpoint(file).metadata["note"]
+    vae = load_vae(file, torch.float32)
+    assert vae.config.patch_size == patch
+    found = []
+    for number in range(12):
+        truth = held_out(number, 8).truth
+        made = (frame for chunk in vae.decode(vae.encode(unit(truth))) for frame in to_bytes(chunk))
+        found += [psnr(*pair) for pair in zip(made, truth, strict=True)]
+    assert np.mean(found) == pytest.approx(wanted, abs=0.1)
 
 
 # ---- whole trainings, a second time -----------------------------------------------------------------------------
