@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -183,7 +182,7 @@ def test_ctrl_c_is_a_sentence(saved: bool, tmp_path: Path) -> None:
     while not wanted.exists() and time.monotonic() < end:
         time.sleep(0.1)
     time.sleep(1)
-    os.killpg(run.pid, signal.SIGINT)
+    subprocess.run(["kill", "-s", "INT", "--", f"-{run.pid}"], check=True)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130 and "Traceback" not in said
     last = said.strip().splitlines()[-1]
