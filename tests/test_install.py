@@ -224,7 +224,10 @@ def test_nothing_that_only_posix_has_is_imported_or_called(modules):
 
 
 def posix_only(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    tried = {part for node in ast.walk(tree) if does_without(node) for part in node.body}
     for node in ast.walk(tree):
+        if node in tried:
+            continue
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names if alias.name.split(".")[0] in POSIX_MODULES]
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -236,6 +239,19 @@ def posix_only(tree: ast.Module) -> Iterator[tuple[int, str]]:
         else:
             continue
         yield from ((node.lineno, what) for what in found)
+
+
+def does_without(node: ast.AST) -> bool:
+    """A ``try`` that goes on where an import fails."""
+    return isinstance(node, ast.Try) and any(
+        isinstance(handler.type, ast.Name) and handler.type.id == "ImportError" for handler in node.handlers
+    )
+
+
+def test_a_module_that_is_tried_for_is_not_missed():
+    trying = "try:\n    import fcntl\nexcept {}:\n    fcntl = None"
+    assert not list(posix_only(ast.parse(trying.format("ImportError"))))
+    assert list(posix_only(ast.parse(trying.format("ValueError"))))
 
 
 @pytest.mark.parametrize(
