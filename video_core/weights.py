@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import struct
 from collections import Counter
@@ -19,7 +20,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from .asides import written_aside
 from .families import family_of
 from .images import one_line, printable
-from .pickles import ZIP_MAGIC, PickleRefused, read_pickle, tensors_in
+from .pickles import MOST_DIMENSIONS, ZIP_MAGIC, PickleRefused, read_pickle, tensors_in
 
 Config = TypeVar("Config")
 Module = TypeVar("Module", bound=nn.Module)
@@ -39,8 +40,12 @@ MOST_SIGNS = {b'"': 12, b"{": 2, b"[": 3, b",": 12}
 """Of a safetensors header, outside of its texts, for each of so many tensors: two bytes make an object of 64 and more
 in memory, so that a small file could fill it."""
 
-MOST_DIMENSIONS = 64
-"""Of a tensor: torch's own limit, which it checks in some operations only."""
+MOST_BYTES = 1 << 63
+"""Of a tensor, its dimensions of nothing left out: torch reckons its strides by them, of a tensor without numbers
+too."""
+
+METADATA = "__metadata__"
+"""The one name that no tensor of a safetensors file can have."""
 
 LISTED = 6
 """Names of each kind that an error lists before it only counts."""
@@ -329,23 +334,39 @@ def save_checkpoint(
     """Write ``.safetensors``, one tensor in memory at a time, and only whole: a failure leaves no file.
 
     metadata: strings; an architecture goes in as ``{"config": json.dumps(dataclasses.asdict(config))}``.
+    Raises CheckpointError for a tensor or a name that the format cannot hold.
     """
     path = Path(path)
+    source = source_of(tensors)
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     start = 0
     for name in names:
+        if name == METADATA:
+            raise CheckpointError(
+                f"{source} has a tensor '{METADATA}', a name that safetensors files do not allow."
+            )
         tensor = tensors[name]
         span = [start, start + tensor.numel() * tensor.element_size()]
-        header[name] = {"dtype": _dtype_name(name, tensor), "shape": list(tensor.shape), "data_offsets": span}
+        header[name] = {
+            "dtype": _dtype_name(name, tensor, source),
+            "shape": list(tensor.shape),
+            "data_offsets": span,
+        }
         start = span[1]
-    text = json.dumps(header, ensure_ascii=False).encode()
+    try:
+        text = json.dumps(header, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"{source} has a name or a description that is no text ({one_line(error)}); {path} was not written."
+        ) from error
     text += b" " * (-len(text) % 8)
     with written_aside(path) as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in names:
-            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-            file.write(flat.view(torch.uint8).numpy().data)
+            # A view may be marked as negated or conjugated, with its numbers as they were.
+            value = tensors[name].detach().resolve_neg().resolve_conj()
+            file.write(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return path
 
 
@@ -469,6 +490,10 @@ def _mapped(
         raise CheckpointError(
             f"{path} was refused: '{shown(name)}' has {len(entry['shape'])} dimensions; "
             f"{MOST_DIMENSIONS} are possible."
+        )
+    if dtype.itemsize * math.prod(filter(None, entry["shape"])) >= MOST_BYTES:
+        raise CheckpointError(
+            f"{path} was refused: '{shown(name)}' has dimensions that are larger than any tensor can have."
         )
     start, end = (begin + offset for offset in entry["data_offsets"])
     if start == end:
@@ -615,9 +640,9 @@ READ_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()} | {
 }
 
 
-def _dtype_name(name: str, tensor: Tensor) -> str:
+def _dtype_name(name: str, tensor: Tensor, source: str) -> str:
     if tensor.dtype not in DTYPE_NAMES:
         raise CheckpointError(
-            f"'{shown(name)}' is {tensor.dtype}, which is not written to safetensors files here."
+            f"{source} holds '{shown(name)}' as {tensor.dtype}, which is not written to safetensors files here."
         )
     return DTYPE_NAMES[tensor.dtype]

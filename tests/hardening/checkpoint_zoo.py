@@ -25,11 +25,15 @@ OPENS = "opens"
 
 @dataclass(frozen=True)
 class Hostile:
-    """A case. tag: OPENS, or empty for what must be refused by whoever opens it."""
+    """A case. tag: OPENS, or empty for what must be refused by whoever opens it.
+
+    pinned: that in which a guard shows, and which is tried in the short version too.
+    """
 
     name: str
     path: Path
     tag: str = ""
+    pinned: bool = False
 
 
 class Zoo:
@@ -37,11 +41,11 @@ class Zoo:
         self.folder = folder
         self.cases: list[Hostile] = []
 
-    def file(self, name: str, file: str, content: bytes, tag: str = "") -> Path:
+    def file(self, name: str, file: str, content: bytes, tag: str = "", pinned: bool = False) -> Path:
         place = self.folder / f"{len(self.cases):04d}"
         place.mkdir()
         (place / file).write_bytes(content)
-        self.cases.append(Hostile(name, place / file, tag))
+        self.cases.append(Hostile(name, place / file, tag, pinned))
         return place / file
 
 
@@ -51,6 +55,8 @@ def zoo(folder: Path, canary: Path, cuts: int, spoilt: int) -> list[Hostile]:
     add_headers(made)
     add_code(made, canary)
     add_pickles(made)
+    add_crowds(made)
+    add_lies(made)
     add_archives(made)
     add_strangers(made)
     add_numbers(made, demo_files()[:spoilt])
@@ -125,6 +131,8 @@ def add_headers(made: Zoo) -> None:
         "a shape that is too large": {"a": entry(shape=[9])},
         "a shape that overflows": {"a": entry(shape=[2**32, 2**32])},
         "a shape that overflows to the right size": {"a": entry(shape=[2**61, 8, 8, 8, 8 * 1024, 2**40])},
+        "a shape of nothing whose strides overflow": {"a": entry(0, 0, shape=[0, 2**40, 2**40])},
+        "a shape of nothing beyond 64 bits": {"a": entry(0, 0, shape=[0, 2**63])},
         "a negative shape": {"a": entry(shape=[-8])},
         "a shape of text": {"a": entry(shape="8")},
         "a shape of fractions": {"a": entry(shape=[8.0])},
@@ -139,8 +147,10 @@ def add_headers(made: Zoo) -> None:
         "metadata of numbers": {"__metadata__": {"a": 1}, "a": entry()},
         "metadata that is a list": {"__metadata__": [1], "a": entry()},
     }
+    pinned = {"10,000 dimensions", *(name for name in headers if name.startswith("a shape of nothing"))}
     for name, header in headers.items():
-        made.file(name, "a.safetensors", raw(header))
+        data = b"" if name.startswith("a shape of nothing") else b"\0" * 32
+        made.file(name, "a.safetensors", raw(header, data), pinned=name in pinned)
     one = json.dumps(entry())
     texts = {
         "a name twice": f'{{"a": {one}, "a": {one}}}',
@@ -156,16 +166,19 @@ def add_headers(made: Zoo) -> None:
         "half a letter": '{"\ud800": 1}',
     }
     for name, text in texts.items():
-        made.file(name, "a.safetensors", raw(text.encode(errors="surrogatepass")))
+        content = raw(text.encode(errors="surrogatepass"))
+        made.file(name, "a.safetensors", content, pinned=name == "a name twice")
     for times in (19_000, 250_000, 1_500_000):
         many = ",".join(f'"{number}":{{}}' for number in range(times))
-        made.file(f"a header of {times} entries", "a.safetensors", raw(f"{{{many}}}".encode()))
+        content = raw(f"{{{many}}}".encode())
+        made.file(f"a header of {times} entries", "a.safetensors", content, pinned=times > 1_000_000)
     for name, sign, times in (
         ("lists", "[],", 1_300_000),
         ("numbers", "7,", 2_000_000),
         ("texts", '"",', 1_300_000),
     ):
-        made.file(f"a header of {name}", "a.safetensors", raw(f'{{"a":[{sign * times}0]}}'.encode()))
+        content = raw(f'{{"a":[{sign * times}0]}}'.encode())
+        made.file(f"a header of {name}", "a.safetensors", content, pinned=name == "lists")
     counted = ",".join(
         f'"{i}":{{"dtype":"F32","shape":[1,1,1,1],"data_offsets":[0,4]}}' for i in range(19_000)
     )
@@ -336,7 +349,7 @@ def add_pickles(made: Zoo) -> None:
         "protocol 9": b"\x80\x09}.",
     }
     for name, pickled in odd.items():
-        made.file(f"{name}, zip", "a.pth", zipped(pickled))
+        made.file(f"{name}, zip", "a.pth", zipped(pickled), pinned=name == "dicts without end")
         made.file(f"{name}, bare", "a.pt", pickled)
     long = b"\x80\x02c" + b"m" * 1_000_000 + b"\nsystem\n)R."
     made.file("a name of a million letters", "a.pth", zipped(long))
@@ -346,8 +359,8 @@ def add_pickles(made: Zoo) -> None:
     for levels in (4, 60):
         # Each holds the one before twice, so that to find the place of the last is 2^60 steps.
         key = b"\x80\x02}X\1\0\0\0a\x85q\1" + b"h\1\x86q\1" * levels + b"K\1s."
-        made.file(f"a key of {levels} tuples in each other", "a.pth", zipped(key))
-    made.file("dicts in each other a hundred times", "a.pth", saved(branching(8, 100)))
+        made.file(f"a key of {levels} tuples in each other", "a.pth", zipped(key), pinned=levels == 60)
+    made.file("dicts in each other a hundred times", "a.pth", saved(branching(8, 100)), pinned=True)
     selves: dict = {"a": torch.ones(2)}
     selves |= {str(number): selves for number in range(100)}
     made.file("a dict in itself a hundred times", "a.pth", saved(selves))
@@ -365,7 +378,7 @@ def add_pickles(made: Zoo) -> None:
         saved({1: torch.ones(2), (2,): torch.ones(2), None: torch.ones(1)}),
         OPENS,
     )
-    made.file("an expanded tensor", "a.pth", saved({"a": torch.ones(1).expand(10**9)}))
+    made.file("an expanded tensor", "a.pth", saved({"a": torch.ones(1).expand(10**9)}), pinned=True)
     made.file("a sparse tensor", "a.pth", saved({"a": torch.eye(3).to_sparse()}))
     made.file(
         "a quantised tensor",
@@ -378,6 +391,139 @@ def add_pickles(made: Zoo) -> None:
     made.file("old storages that lie", "a.pth", old)
 
 
+def text(value: str) -> bytes:
+    """The step of a pickle that makes a text."""
+    encoded = value.encode()
+    return b"X" + struct.pack("<I", len(encoded)) + encoded
+
+
+ORDERED = b"ccollections\nOrderedDict\n"
+REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
+
+
+def storage(name: str = "0", count: bytes = b"K\4", last: bytes = b"t") -> bytes:
+    """The steps that take a storage of floats; count: the step of how many."""
+    return b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(name) + text("cpu") + count + last + b"Q"
+
+
+def add_crowds(made: Zoo) -> None:
+    """Pickles inside of all limits on their bytes, whose objects are far larger than they are."""
+    shared = storage() + b"q\1" + ORDERED + b"q\2"
+    tensor = b"(h\1K\0K\4\x85K\1\x85\x89h\2)Rt"
+    crowds = {
+        "storages that are called": (b"ctorch.storage\nUntypedStorage\nq\0(", b"h\0M\xff\xff\x85R", 200_000, b"l."),
+        "storages that are called in a list": (
+            b"ctorch.storage\nUntypedStorage\nq\0](", b"h\0M\xff\xff\x85R", 200_000, b"e."
+        ),
+        "storages that are made": (b"ctorch.storage\nTypedStorage\nq\0](", b"h\0)\x81", 300_000, b"e."),
+        "parameters of nothing": (b"ctorch.nn.parameter\nParameter\nq\0](", b"h\0)R", 333_000, b"e."),
+        "parameters that are made": (b"ctorch.nn.parameter\nParameter\nq\0](", b"h\0)\x81", 333_000, b"e."),
+        "a list of dicts": (b"](", b"}", 1_000_000, b"e."),
+        "a list of lists": (b"](", b"]", 1_000_000, b"e."),
+        "a list of sets": (b"](", b"\x8f", 1_000_000, b"e."),
+        "a list of tuples": (b"](", b"N\x85", 500_000, b"e."),
+        "a list of numbers": (b"](", b"M\xff\xff", 900_000, b"e."),
+        "a list of texts": (b"](", text("\u0416"), 500_000, b"e."),
+        "a list of marks": (b"", b"(", 1_000_000, b"."),
+        "a memo of many": (b"}", b"".join(b"r" + struct.pack("<I", n) for n in range(500_000)), 1, b"."),
+        "ordered dicts": (b"](" + ORDERED + b"q\0", b"h\0)R", 333_000, b"e."),
+        "trainers' objects": (b"](cargparse\nNamespace\nq\0", b"h\0)\x81", 333_000, b"e."),
+        "dicts of the same list": (
+            b"](" + b"](K\1K\2e" * 3000 + b"eq\1](" + ORDERED + b"q\2", b"h\2h\1\x85R", 3000, b"e."
+        ),
+        "the same attributes": (
+            b"}q\1(" + b"".join(b"M" + struct.pack("<H", n) + b"N" for n in range(3000))
+            + b"u](" + ORDERED + b"q\2", b"h\2)Rh\1b", 3000, b"e.",
+        ),
+        "items of a dict": (b"}(", b"".join(b"J" + struct.pack("<i", n) + b"N" for n in range(400_000)), 1, b"u."),
+        "tensors of the same numbers": (
+            shared + b"](" + REBUILD + b"q\3" + tensor + b"q\4", b"h\3h\4R", 300_000, b"e."
+        ),
+        "storages of the same name": (b"](" + storage(last=b"tq\1"), b"h\1Q", 300_000, b"e."),
+        "storages of nothing": (b"](" + storage(count=b"K\0", last=b"tq\1"), b"h\1Q", 300_000, b"e."),
+        "bytes of bytes": (
+            b"](c_codecs\nencode\nq\1" + text("a" * 100_000) + text("latin1") + b"\x86q\2", b"h\1h\2R", 10_000, b"e.",
+        ),
+        "letters of four bytes": (b"](", text("\U0001f600" + "a" * 2_000_000), 4, b"e."),
+        "one long text": (b"", text("\U0001f600" + "a" * 15_000_000), 1, b"."),
+    }  # fmt: skip
+    pinned = {"storages that are called in a list", "parameters of nothing", "a list of dicts", "one long text",
+              "tensors of the same numbers", "bytes of bytes"}  # fmt: skip
+    for name, (begin, step, times, end) in crowds.items():
+        content = zipped(b"\x80\x02" + begin + step * times + end, **{"data/0": bytes(16)})
+        made.file(f"{name}, zip", "a.pth", content, pinned=name in pinned)
+    for name in ("a list of dicts", "ordered dicts", "storages of nothing"):
+        begin, step, times, end = crowds[name]
+        begin = begin.replace(text("cpu") + b"K\0", text("cpu") + b"K\0N")
+        made.file(f"{name}, old", "a.pt", old(b"\x80\x02" + begin + step * times + end))
+    for name, letters in {"utf-32": "utf-32", "utf-16": "utf-16", "utf-7": "utf-7"}.items():
+        encoded = b"\x80\x02c_codecs\nencode\n" + text("a" * 1_000_000) + text(letters) + b"\x86R."
+        made.file(f"letters encoded as {name}", "a.pth", zipped(encoded))
+    long = b"\x80\x02c_codecs\nencode\n" + text("a" * 15_000_000) + text("utf-32") + b"\x86R."
+    made.file("15 million letters encoded as utf-32", "a.pth", zipped(long))
+
+
+def old(pickled: bytes, keys: bytes = b"\x80\x02].", data: bytes = b"") -> bytes:
+    """A file as torch < 1.6 writes it, around any pickle; keys: the list of its storages' names."""
+    whole = saved({}, False)
+    at = whole.rindex(pickle.dumps({}, 2))
+    return whole[:at] + pickled + keys + data
+
+
+def add_lies(made: Zoo) -> None:
+    """Pickles of few steps that torch's reader stumbles over, or that cost it far more than they hold."""
+    huge = b"\x8a\5" + (10**10).to_bytes(5, "little")
+    extent = b"(" + storage() + b"K\0" + huge + b"\x85K\1\x85\x89}tR"
+    entered = b"}" + text("a")
+    lies = {
+        "an attribute named items": ORDERED + b")R}" + text("items") + b"K\1sb.",
+        "an attribute named get": ORDERED + b")R}" + text("get") + b"K\1sb.",
+        "a tensor larger than its storage": entered + REBUILD + extent + b"s.",
+        "a tensor of 100,000 dimensions": entered + REBUILD + b"(" + storage() + b"K\0(" + b"K\1" * 100_000
+        + b"t(" + b"K\1" * 100_000 + b"t\x89}tRs.",
+        "a dict of a tensor's rows": b"(" + storage() + b"q\1" + ORDERED + REBUILD
+        + b"(h\1K\0" + b"J\x00\x00\x10\x00K\2\x86K\0K\0\x86\x89}tR\x85R.",
+        "a size of a tensor's rows": b"ctorch\nSize\n" + REBUILD + b"(" + storage()
+        + b"K\0J\x00\x00\x10\x00\x85K\0\x85\x89}tR\x85R.",
+        "a storage of a list of numbers": b"](" + b"N" * 900_000 + b"eq\7" + storage(count=b"h\7") + b".",
+        "a storage named by lists in lists": b"]q\7" + b"](h\7h\7eq\7" * 40
+        + storage().replace(text("0"), b"h\7") + b".",
+        "keys of a tuple of a thousand, a thousand times": b"(" + b"K\1" * 2000 + b"tq\1" + b"(" + b"h\1" * 2000
+        + b"tq\2(" + b"h\2" * 2000 + b"tq\3}(" + b"h\3N" * 20 + b"u.",
+        "keys that share a place": b"}(" + b"".join(
+            b"\x8a\x0b" + (n * (2**61 - 1)).to_bytes(11, "little") + b"N" for n in range(1, 60_000)
+        ) + b"u.",
+        "a key of a list": b"}](K\1eNs.",
+        "a key of a tensor": b"}" + REBUILD + b"(" + storage() + b"K\0K\4\x85K\1\x85\x89}tRNs.",
+    }  # fmt: skip
+    pinned = {"an attribute named items", "keys of a tuple of a thousand, a thousand times",
+              "a storage named by lists in lists", "a dict of a tensor's rows"}  # fmt: skip
+    for name, pickled in lies.items():
+        content = zipped(b"\x80\x02" + pickled, **{"data/0": bytes(16)})
+        made.file(name, "a.pth", content, pinned=name in pinned)
+    gone = b"\x80\x02}" + text("a") + REBUILD + b"(" + storage(count=huge + b"N") + b"K\0" + huge
+    gone += b"\x85K\1\x85\x89}tRs."
+    made.file("an old storage of 40 GB that is not there", "a.pt", old(gone), pinned=True)
+    gone = gone.replace(huge, b"J" + struct.pack("<i", 5 * 10**7))
+    made.file("an old storage of 200 MB that is not there", "a.pt", old(gone), pinned=True)
+    made.file(
+        "two tensors of a name",
+        "a.pth",
+        saved({"a.b": torch.ones(2), "a": {"b": torch.zeros(2)}}),
+        pinned=True,
+    )
+    made.file("a number and its text", "a.pth", saved({1: torch.ones(2), "1": torch.zeros(2)}))
+    made.file("a negated tensor", "a.pth", saved({"a": torch._neg_view(torch.ones(2))}), OPENS)
+    made.file(
+        "a tensor named as metadata",
+        "a.pth",
+        saved({"__metadata__": torch.ones(2), "b": torch.ones(1)}),
+        OPENS,
+    )
+    made.file("a tensor named by half a letter", "a.pth", saved({"\ud800x": torch.ones(2)}), OPENS)
+    made.file("complex numbers", "a.pth", saved({"a": torch.ones(2, dtype=torch.complex64)}), OPENS)
+
+
 def branching(levels: int, times: int) -> dict:
     """A dict that holds one dict so many times, which does the same, down to a tensor."""
     branch: dict = {"a": torch.ones(1)}
@@ -388,7 +534,24 @@ def branching(levels: int, times: int) -> dict:
 
 def add_archives(made: Zoo) -> None:
     whole = saved(STATE)
-    made.file("a zip bomb", "a.pth", zipped(b"\0" * 100_000_000, zipfile.ZIP_DEFLATED))
+    made.file("a zip bomb", "a.pth", zipped(b"\0" * 100_000_000, zipfile.ZIP_DEFLATED), pinned=True)
+    made.file("two archives in one", "a.pth", twofold(), pinned=True)
+    made.file("an archive of 64 bits that contradicts itself", "a.pth", contradicting(whole), pinned=True)
+    for name, content in {
+        "bytes before an archive": b"PK\3\4" + bytes(60) + whole,
+        "bytes after an archive": whole + bytes(30),
+        "an archive with a comment": whole[:-2] + b"\5\0hello",
+        "an archive in a comment": whole[:-2] + struct.pack("<H", len(whole)) + whole,
+        "a list of tensors in other letters": zipped(
+            pickle.dumps({}, 2), **{"DATA.PKL": pickle.dumps({}, 2)}
+        ),
+        "a name that ends with a zero": zipped(pickle.dumps({}, 2), **{"data.pkl~x": b"}."}).replace(
+            b"pkl~x", b"pkl\0x"
+        ),
+    }.items():
+        made.file(name, "a.pth", content)
+    made.file("a byte order of 40 million letters", "a.pth", ordered_by(40_000_000), pinned=True)
+    made.file("70 million bytes of a list of tensors", "a.pth", zipped(bytes(70_000_000)), pinned=True)
     bomb = zipped(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED, **{"data/0": b"\0" * 100_000_000})
     made.file("a bomb of data", "a.pth", bomb)
     made.file("a zip in a zip", "a.pth", zipped(whole))
@@ -403,7 +566,8 @@ def add_archives(made: Zoo) -> None:
     )
     for count in (10_000, 60_000):
         entries = {f"data/{n}": b"" for n in range(count)}
-        made.file(f"{count} entries", "a.pth", zipped(pickle.dumps({}, 2), **entries))
+        content = zipped(pickle.dumps({}, 2), **entries)
+        made.file(f"{count} entries", "a.pth", content, pinned=count == 60_000)
     pictures = io.BytesIO()
     with zipfile.ZipFile(pictures, "w") as archive:
         archive.writestr("a.txt", "hello")
@@ -421,6 +585,47 @@ def add_archives(made: Zoo) -> None:
             archive.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
     made.file("the tar format", "a.pth", tape.getvalue())
     made.file("a pickle named .safetensors", "a.safetensors", whole)
+
+
+def directory(archive: bytes) -> tuple[bytes, bytes]:
+    """Of an archive as Python writes it: (its entries, the list of them)."""
+    length, begin = struct.unpack_from("<2L", archive, len(archive) - 10)
+    return archive[:begin], archive[begin : begin + length]
+
+
+def twofold() -> bytes:
+    """An archive that Python reads as a harmless one and torch as a bomb.
+
+    Python takes it that bytes were put before an archive, and adjusts the places that it gives.
+    """
+    bomb, bomb_list = directory(zipped(b"}" * 20_000_000, zipfile.ZIP_DEFLATED))
+    good, good_list = directory(zipped(pickle.dumps({}, 2)))
+    gap = bytes(512)
+    begin = len(bomb) + len(gap)
+    place = begin + len(good)
+    moved, at = bytearray(good_list), 0
+    while at < len(moved):
+        (offset,) = struct.unpack_from("<L", moved, at + 42)
+        struct.pack_into("<L", moved, at + 42, offset + begin - len(bomb_list))
+        at += 46 + sum(struct.unpack_from("<3H", moved, at + 28))
+    assert len(bomb_list) == len(moved)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 3, 3, len(moved), place, 0)
+    return bomb + gap + good + bomb_list + bytes(moved) + end
+
+
+def contradicting(whole: bytes) -> bytes:
+    """torch's file, whose locator leads to another end than the one before it, with an empty list."""
+    end = whole.rindex(b"PK\6\6")
+    other = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 30, 45, 0, 0, 0, 0, 0, end)
+    return whole[:end] + other + patched(whole[end:], 64, struct.pack("<Q", end))
+
+
+def ordered_by(length: int) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in {"data.pkl": b"\x80\x02}.", "version": b"3\n", "byteorder": b"a" * length}.items():
+            archive.writestr(f"archive/{name}", data)
+    return stream.getvalue()
 
 
 def patched(content: bytes, at: int, value: bytes) -> bytes:
