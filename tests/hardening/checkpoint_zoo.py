@@ -183,6 +183,9 @@ def add_headers(made: Zoo) -> None:
         f'"{i}":{{"dtype":"F32","shape":[1,1,1,1],"data_offsets":[0,4]}}' for i in range(19_000)
     )
     made.file("19,000 tensors of the same bytes", "a.safetensors", raw(f"{{{counted}}}".encode()))
+    described = raw({"__metadata__": {"a": "x" * 40_000_000}, "a": entry()})
+    made.file("a description of 40 million letters", "a.safetensors", described, pinned=True)
+    made.file("complex numbers", "a.safetensors", raw({"a": entry(shape=[4], dtype="C64")}), OPENS)
     long = "n" * 200_000
     made.file("a long name twice", "a.safetensors", raw(f'{{"{long}": {one}, "{long}": {one}}}'.encode()))
     made.file(
@@ -360,6 +363,8 @@ def add_pickles(made: Zoo) -> None:
         # Each holds the one before twice, so that to find the place of the last is 2^60 steps.
         key = b"\x80\x02}X\1\0\0\0a\x85q\1" + b"h\1\x86q\1" * levels + b"K\1s."
         made.file(f"a key of {levels} tuples in each other", "a.pth", zipped(key), pinned=levels == 60)
+    twice = b"\x80\x02N\x85q\1" + b"h\1h\1\x86q\1" * 60_000 + b"."
+    made.file("60,000 tuples, each of the one before twice", "a.pth", zipped(twice), pinned=True)
     made.file("dicts in each other a hundred times", "a.pth", saved(branching(8, 100)), pinned=True)
     selves: dict = {"a": torch.ones(2)}
     selves |= {str(number): selves for number in range(100)}
@@ -445,7 +450,7 @@ def add_crowds(made: Zoo) -> None:
             b"](c_codecs\nencode\nq\1" + text("a" * 100_000) + text("latin1") + b"\x86q\2", b"h\1h\2R", 10_000, b"e.",
         ),
         "letters of four bytes": (b"](", text("\U0001f600" + "a" * 2_000_000), 4, b"e."),
-        "one long text": (b"", text("\U0001f600" + "a" * 15_000_000), 1, b"."),
+        "one long text": (b"", text("\U0001f600" + "a" * 11_000_000), 1, b"."),
     }  # fmt: skip
     pinned = {"storages that are called in a list", "parameters of nothing", "a list of dicts", "one long text",
               "tensors of the same numbers", "bytes of bytes"}  # fmt: skip
@@ -506,6 +511,8 @@ def add_lies(made: Zoo) -> None:
     made.file("an old storage of 40 GB that is not there", "a.pt", old(gone), pinned=True)
     gone = gone.replace(huge, b"J" + struct.pack("<i", 5 * 10**7))
     made.file("an old storage of 200 MB that is not there", "a.pt", old(gone), pinned=True)
+    grown = gone.replace(b"J" + struct.pack("<i", 5 * 10**7), b"K\4", 1)
+    made.file("an old storage that a tensor enlarges", "a.pt", old(grown), pinned=True)
     made.file(
         "two tensors of a name",
         "a.pth",
@@ -521,7 +528,7 @@ def add_lies(made: Zoo) -> None:
         OPENS,
     )
     made.file("a tensor named by half a letter", "a.pth", saved({"\ud800x": torch.ones(2)}), OPENS)
-    made.file("complex numbers", "a.pth", saved({"a": torch.ones(2, dtype=torch.complex64)}), OPENS)
+    made.file("complex numbers", "a.pth", saved({"a": torch.ones(2, dtype=torch.complex64)}))
 
 
 def branching(levels: int, times: int) -> dict:
@@ -566,8 +573,8 @@ def add_archives(made: Zoo) -> None:
     )
     for count in (10_000, 60_000):
         entries = {f"data/{n}": b"" for n in range(count)}
-        content = zipped(pickle.dumps({}, 2), **entries)
-        made.file(f"{count} entries", "a.pth", content, pinned=count == 60_000)
+        made.file(f"{count} entries", "a.pth", zipped(pickle.dumps({}, 2), **entries))
+    made.file("one entry 150,000 times", "a.pth", listed(150_000), pinned=True)
     pictures = io.BytesIO()
     with zipfile.ZipFile(pictures, "w") as archive:
         archive.writestr("a.txt", "hello")
@@ -618,6 +625,13 @@ def contradicting(whole: bytes) -> bytes:
     end = whole.rindex(b"PK\6\6")
     other = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 30, 45, 0, 0, 0, 0, 0, end)
     return whole[:end] + other + patched(whole[end:], 64, struct.pack("<Q", end))
+
+
+def listed(times: int) -> bytes:
+    """An archive that lists its last entry so often."""
+    entries, names = directory(zipped(pickle.dumps({}, 2)))
+    names += names[names.rindex(b"PK\1\2") :] * times
+    return entries + names + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 3, 3, len(names), len(entries), 0)
 
 
 def ordered_by(length: int) -> bytes:

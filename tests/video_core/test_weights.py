@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
+from xdyna_unianimate.app.convert import convert
 from xdyna_unianimate.video_core import weights
 from xdyna_unianimate.video_core.pickles import INERT_NAMES, TENSOR_NAMES
 from xdyna_unianimate.video_core.weights import (
@@ -676,3 +677,97 @@ def test_an_archive_of_entries_alone(tmp_path: Path) -> None:
             archive.writestr(f"archive/data/{number}", b"")
     with pytest.raises(CheckpointError, match="its archive lists more entries than any real model needs"):
         open_checkpoint(tmp_path / "a.pth")
+
+
+# ---- archives and pickles that only look small ---------------------------------------------------------
+
+
+def of_other_offsets(whole: bytes) -> bytes:
+    """A file with bytes before its archive, whose end gives every place as if they were not there."""
+    return b"PK\3\4" + bytes(508) + whole
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        of_other_offsets,
+        lambda whole: whole[:-2] + struct.pack("<H", 4) + b"text",
+        lambda whole: whole[:-6] + struct.pack("<L", 7) + whole[-2:],
+        lambda whole: whole[:-34] + struct.pack("<Q", 7) + whole[-26:],
+        lambda whole: whole + whole[-22:],
+    ],
+    ids=["bytes before it", "a comment", "another place", "another locator", "two ends"],
+)
+def test_an_archive_that_reads_in_two_ways_is_refused(spoil, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(3)}, tmp_path / "a.pth")
+    whole = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "b.pth").write_bytes(spoil(whole))
+    assert "archive" in refused(tmp_path / "b.pth")
+
+
+def test_an_archive_that_was_packed_anew_is_read(tmp_path: Path) -> None:
+    """By any program that stores and does not compress: without torch's 64-bit end."""
+    torch.save({"a": torch.ones(3)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as old, zipfile.ZipFile(tmp_path / "b.pth", "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    assert open_checkpoint(tmp_path / "b.pth")["a"].tolist() == [1, 1, 1]
+
+
+def test_names_that_torch_takes_for_one_are_refused(tmp_path: Path) -> None:
+    assert "twice" in refused(zipped(tmp_path / "a.pth", b"\x80\x02}.", **{"DATA.PKL": b"\x80\x02]."}))
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_a_trainer_s_checkpoint_is_no_bomb(kind: str, tmp_path: Path) -> None:
+    """Weights and an optimizer's state, 2000 tensors of next to nothing; of larger files more are allowed."""
+    parameters = [nn.Parameter(torch.ones(4, 4, 1, 1)) for _ in range(500)]
+    optimizer = torch.optim.AdamW(parameters)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = collections.OrderedDict((f"model.block.{i}.weight", p) for i, p in enumerate(parameters))
+    content = {"state_dict": state, "optimizer_states": [optimizer.state_dict()], "epoch": 3}
+    torch.save(content, tmp_path / "a.ckpt", _use_new_zipfile_serialization=kind == "zip")
+    assert len(open_checkpoint(tmp_path / "a.ckpt")) == 500
+
+
+@pytest.mark.parametrize(
+    "shape", [[0, 1 << 40, 1 << 40], [0, 1 << 63], [1 << 62, 0]], ids=["product", "one", "bytes"]
+)
+def test_dimensions_of_nothing_that_overflow_are_one_sentence(shape: list[int], tmp_path: Path) -> None:
+    raw(tmp_path / "a.safetensors", {"a": entry(0, 0, shape)})
+    assert "dimensions that are larger" in refused(tmp_path / "a.safetensors")
+
+
+def test_an_attribute_of_an_ordered_dict_is_not_called(tmp_path: Path) -> None:
+    """A state dict's BUILD may set anything, "get" too."""
+    state = collections.OrderedDict(a=torch.ones(2))
+    state.get = 1
+    torch.save(state, tmp_path / "a.pth")
+    assert list(open_checkpoint(tmp_path / "a.pth")) == ["a"]
+
+
+def test_a_negated_view_is_written_as_what_it_is(tmp_path: Path) -> None:
+    torch.save({"a": torch._neg_view(torch.ones(2))}, tmp_path / "a.pth")
+    convert(tmp_path / "a.pth")
+    assert load_file(tmp_path / "a.safetensors")["a"].tolist() == [-1, -1]
+
+
+def test_two_tensors_of_one_dotted_name_are_refused(tmp_path: Path) -> None:
+    torch.save({"a.b": torch.ones(1), "a": {"b": torch.zeros(1)}}, tmp_path / "a.pth")
+    assert "two tensors of the name 'a.b'" in refused(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("name", ["__metadata__", "\ud800x"], ids=["metadata", "half a letter"])
+def test_names_that_no_safetensors_file_can_have_are_not_written(name: str, tmp_path: Path) -> None:
+    torch.save({name: torch.ones(2), "b": torch.ones(1)}, tmp_path / "m.pth")
+    with pytest.raises(CheckpointError, match="m.pth has a"):
+        convert(tmp_path / "m.pth")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pth"]
+
+
+def test_numbers_that_are_not_written_name_their_file(tmp_path: Path) -> None:
+    raw(tmp_path / "c.safetensors", {"a": entry(0, 32, [4], "C64")}, bytes(32))
+    with pytest.raises(CheckpointError, match=r"c.safetensors holds 'a' as torch.complex64"):
+        convert(tmp_path / "c.safetensors", tmp_path / "d.safetensors")
