@@ -41,8 +41,8 @@ ROOM = 22_000_000
 """Bytes that a pickle's objects may take in memory: one byte can make an object of 200, so that a small file could
 fill it. 5,000 tensors take it."""
 ROOM_SHARE = 5
-"""A larger file's objects may take this part of it besides: 50,000 tensors take 200 MB here, so that
-4 kB of numbers for each are enough."""
+"""A larger file's objects may take this part of it besides: a trainer's checkpoint of 50,000 tensors is reckoned at
+220 MB (three times of what it takes), and is larger than a gigabyte."""
 
 TEXT_LIMIT = 1 << 20
 """Bytes of one text in a pickle; a letter takes up to four in memory."""
