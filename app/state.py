@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,12 +78,19 @@ def key_of(*parts: object) -> str:
 
 
 def content_of(path: Path) -> str:
-    """64 hex digits of a file's bytes, or of the names and bytes of a folder's files."""
+    """64 hex digits of a file's bytes, or of the names and bytes of a folder's files.
+
+    Raises OSError that names the file, and VideoError (a ValueError) for what is no regular file.
+    """
+    from ..video_core.asides import errors_name
+    from ..video_core.images import opened_file
+
     digest = hashlib.sha256()
     for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
         if path.is_dir():
-            digest.update(file.name.encode() + b"\0")
-        with file.open("rb") as stream:
+            # A name need not be UTF-8 where a system takes any bytes.
+            digest.update(os.fsencode(file.name) + b"\0")
+        with opened_file(file) as stream, errors_name(file):
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
@@ -138,15 +146,19 @@ class PoseCache:
     def find(self, key: str) -> PoseSequence | None:
         """The stored poses, or None; an entry that cannot be read counts as absent and is removed."""
         file = self.folder / f"{key}.npz"
-        if not file.is_file():
-            return None
         try:
+            if not file.is_file():
+                return None
             poses = load_poses(file)
         except (ValueError, OSError) as error:
             log.warning("The cached poses in %s could not be read (%s); extracting them anew.", file, error)
-            file.unlink(missing_ok=True)
+            # A cache that is read only keeps the entry, and this is said again the next time.
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
             return None
-        os.utime(file)
+        # Of a cache that is read only nothing is ever deleted, so when it was used does not matter.
+        with suppress(OSError):
+            os.utime(file)
         return poses
 
     def store(self, key: str, poses: PoseSequence) -> None:

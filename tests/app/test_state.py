@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,47 @@ def test_content_is_the_bytes_and_a_folders_names(tmp_path: Path) -> None:
     (folder / "a").rename(folder / "c")
     assert state.content_of(folder) != before
     assert state.content_of(folder / "c") != state.content_of(folder / "b")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take text alone as names")
+def test_content_of_a_folder_with_a_name_that_is_no_text(tmp_path: Path) -> None:
+    before = state.content_of(tmp_path)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff0.png")).write_bytes(b"1")
+    assert state.content_of(tmp_path) != before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_content_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match="a.mp4 is no file"):
+        state.content_of(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_cache_that_is_read_only_stops_nothing(tmp_path: Path, monkeypatch, caplog, damaged: bool) -> None:
+    """Found by a review: the time of the last use could not be noted, and the run ended there."""
+    cache = state.PoseCache.at(tmp_path)
+    cache.store("key", poses())
+    file = tmp_path / "poses" / "key.npz"
+    if damaged:
+        file.write_bytes(b"half")
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    found = cache.find("key")
+    assert (found is None) == damaged == (str(file) in caplog.text)
+    assert file.exists()
+
+
+def test_a_cache_that_cannot_be_read_counts_as_empty(tmp_path: Path, monkeypatch, caplog) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    assert state.PoseCache.at(tmp_path).find("key") is None and "key.npz" in caplog.text
 
 
 def test_the_cache_gives_back_what_it_was_given(tmp_path: Path) -> None:
