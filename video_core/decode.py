@@ -9,25 +9,28 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
-from itertools import count, islice
+from itertools import accumulate, count, islice
 from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
+from .durations import durations
 from .images import (
     PICTURE_SUFFIXES,
     PIXEL_LIMIT,
     VideoError,
     check_size,
     is_folder,
+    number_of_frames,
     one_line,
     opened_file,
     opened_picture,
@@ -49,6 +52,15 @@ PLAYLISTS = (b"#extm3u", b"ffconcat", b"[playlist]", b"<?xml", b"<mpd")
 
 PICTURE_MAGIC = (b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
 """How picture files begin; WebP and AVIF say it at byte 8."""
+
+DECODED_FOR_TIMES = ("AVIF",)
+"""Pillow's names of animations whose times ``durations`` cannot read; others have pages without times."""
+
+LOOKED_THROUGH = 1 << 30
+"""Pixels of such an animation that are decoded to find its times: 20 s."""
+
+MOST_PAGES = 100_000
+"""Pages that are believed: a header may claim any number."""
 
 LONGEST_GAP = 5.0
 """Seconds; a longer pause between timestamps is a cut or damage, and is not filled with copies."""
@@ -100,7 +112,9 @@ class VideoSource(ABC):
         return self._chosen(interval, max_frames, start)
 
     def _chosen(self, interval: int, max_frames: int | None, start: int) -> Iterator[np.ndarray]:
-        stop = None if max_frames is None else start + interval * (max_frames - 1) + 1
+        # As far as islice counts.
+        start, interval = min(start, sys.maxsize), min(interval, sys.maxsize)
+        stop = None if max_frames is None else min(start + interval * (max_frames - 1) + 1, sys.maxsize)
         given = 0
         with closing(self._pictures()) as pictures:
             for picture in islice(pictures, start, stop, interval):
@@ -154,7 +168,10 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
 
 def _opened(name: str, opener: Callable[[], BinaryIO], start: float, duration: float) -> VideoSource:
     with opener() as file:
-        head = file.read(64)
+        try:
+            head = file.read(64)
+        except OSError as error:
+            raise VideoError(f"{name} cannot be read: {_reason(error)}.") from error
     if not head:
         raise VideoError(f"{name} is empty; choose another file.")
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith(PLAYLISTS):
@@ -258,21 +275,19 @@ class Container(VideoSource):
             if stream.codec_context is None:
                 log.warning("The sound of %s is in a format that this FFmpeg cannot decode", self.name)
                 return None
-            mono = stream.codec_context.channels == 1
-            resampler = av.AudioResampler(
-                "fltp", "mono" if mono else "stereo", stream.codec_context.sample_rate
-            )
+            # As the file's first look tells it: the frames may come to have others.
+            rate, mono = stream.codec_context.sample_rate, stream.codec_context.channels == 1
             try:
-                for time, part in self._resampled(container, stream, resampler):
+                for time, part in self._resampled(container, stream, "mono" if mono else "stereo", rate):
                     begins = begins if samples.shape[1] else time
                     samples.append(part)
-            except av.FFmpegError as error:
-                log.warning("The sound of %s cannot be read: %s", self.name, one_line(error))
+            except (av.FFmpegError, OSError) as error:
+                log.warning("The sound of %s cannot be read: %s", self.name, _reason(error))
                 return None
-            rate = stream.codec_context.sample_rate
         # It begins with the first frame: earlier sound is left out, later one comes after silence.
         offset = round((begins - self._origin - self._start) * rate)
-        samples.begin_at(offset, round(self._duration * rate) if self._duration else None)
+        most = round(min(self._duration * rate, sys.maxsize))
+        samples.begin_at(offset, most if self._duration else None)
         return Audio(samples, rate) if all(samples.shape) else None
 
     # ---- opening -----------------------------------------------------------------------------------
@@ -310,24 +325,28 @@ class Container(VideoSource):
         import av
 
         times: list[float] = []
+        found = 0
         with self._container() as container:
             stream = self._stream(container)
             try:
                 for packet in container.demux(stream):
                     stamp = packet.pts if packet.pts is not None else packet.dts
+                    found += packet.size > 0
                     if stamp is not None and packet.size:
                         times.append(float(stamp * stream.time_base))
-            except av.FFmpegError as error:
+            except (av.FFmpegError, OSError) as error:
                 log.warning("%s is damaged: %s", self.name, _reason(error))
         times.sort()
         self._steady = uneven(times)
         if self._steady or self.fps is None:
             self.fps = _measured_rate(times)
-        return round((times[-1] - times[0]) * self.fps) + 1 if self._steady else len(times)
+        return round((times[-1] - times[0]) * self.fps) + 1 if self._steady else found
 
     def _trimmed_count(self, count: int) -> int:
-        count = max(count - round(self._start * self.fps), 1)
-        return min(count, max(round(self._duration * self.fps), 1)) if self._duration else count
+        # What is longer than the file is as long as the file, before it is more than numbers can say.
+        start, duration = (min(span, count / self.fps) for span in (self._start, self._duration))
+        count = max(count - round(start * self.fps), 1)
+        return min(count, max(round(duration * self.fps), 1)) if self._duration else count
 
     # ---- frames ------------------------------------------------------------------------------------
 
@@ -362,16 +381,17 @@ class Container(VideoSource):
         import av
 
         given = 0
-        with self._container() as container:
-            stream = self._stream(container)
+        with self._before_the_stretch() as (container, stream, sought):
             stream.thread_type = "AUTO"
             # What a header claims was looked at; a later frame may claim something else.
             stream.codec_context.options = {"max_pixels": str(PIXEL_LIMIT)}
-            if self._start:
-                container.seek(int((self._origin + self._start) / stream.time_base), stream=stream)
+            step = 1 / float(self.fps)
+            time = None if sought else self._origin - step
             try:
                 for frame in container.decode(stream):
-                    place = self._place(frame)
+                    # A bare stream of frames has no times: they follow each other from its beginning.
+                    time = frame.time if frame.time is not None or time is None else time + step
+                    place = self._place(time)
                     if place > 0:
                         break
                     if place == 0:
@@ -393,24 +413,58 @@ class Container(VideoSource):
             time = time + 1 / float(self.fps) if frame.time is None else frame.time
             yield time, frame
 
-    def _place(self, frame: Any) -> int:
-        """-1 before the stretch that is meant, 0 inside, 1 after it."""
-        if frame.time is None or not (self._start or self._duration):
+    @contextmanager
+    def _before_the_stretch(self) -> Iterator[tuple[Any, Any, bool]]:
+        """(container, stream, True) at the last key frame before the stretch.
+
+        At the file's beginning, with False, where that is the same, or where no key frame can be found.
+        """
+        if self._start:
+            with self._container() as container:
+                stream = self._stream(container)
+                if self._sought(container, stream):
+                    yield container, stream, True
+                    return
+        # A failed search leaves a bare stream at its end.
+        with self._container() as container:
+            yield container, self._stream(container), False
+
+    def _sought(self, container: Any, stream: Any) -> bool:
+        import av
+
+        try:
+            container.seek(int((self._origin + self._start) / stream.time_base), stream=stream)
+        # A bare stream cannot be searched; OverflowError: a start that no file can hold.
+        except (av.FFmpegError, OSError, OverflowError):
+            return False
+        return True
+
+    def _place(self, time: float | None) -> int:
+        """-1 before the stretch that is meant, 0 inside, 1 after it; time: in seconds, None where nobody knows."""
+        if time is None or not (self._start or self._duration):
             return 0
         half = 0.5 / float(self.fps)
-        since = frame.time - self._origin - self._start
+        since = time - self._origin - self._start
         return -1 if since < -half else int(bool(self._duration) and since >= self._duration - half)
 
     # ---- sound -------------------------------------------------------------------------------------
 
-    def _resampled(self, container: Any, stream: Any, resampler: Any) -> Iterator[tuple[float, np.ndarray]]:
-        """(seconds, float32 [channels, n]) of the stretch that is meant."""
+    def _resampled(
+        self, container: Any, stream: Any, layout: str, rate: int
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """(seconds, float32 [channels, n]) of the stretch that is meant, whatever the frames change to."""
+        import av
+
+        form = resampler = None
         for frame in container.decode(stream):
             time = frame.time or 0.0
             since = time - self._origin - self._start
             if self._duration and since > self._duration:
                 return
             if since + frame.samples / frame.sample_rate > 0:
+                # A resampler takes frames of one form alone; parts of a recording that were joined may have several.
+                if form != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
+                    resampler = av.AudioResampler("fltp", layout, rate)
                 for part in resampler.resample(frame):
                     yield time, part.to_ndarray()
 
@@ -439,17 +493,33 @@ class Pictures(VideoSource):
 
     def __init__(self, name: str, opener: Callable[[], BinaryIO]) -> None:
         self.name, self._open = name, opener
-        times: list[float] = []
         with closing(self._timed()) as frames:
-            end = 0.0
-            for time, shown, picture in frames:
-                if not times:
-                    self.size = picture.shape[1], picture.shape[0]
-                times.append(time)
-                end = time + shown
-        self._steady = uneven([*times, end])
-        self.fps = _measured_rate([*times, end]) if len(times) > 1 else None
-        self.count = round(end * self.fps) if self._steady else len(times)
+            _, _, first = next(frames)
+        self.size = first.shape[1], first.shape[0]
+        shown = self._shown()
+        times = [0.0, *accumulate(shown)]
+        self._steady = uneven(times)
+        self.fps = _measured_rate(times) if len(shown) > 1 else None
+        self.count = round(times[-1] * self.fps) if self._steady else len(shown)
+
+    def _shown(self) -> list[float]:
+        """Seconds that each picture is shown; VideoError where finding that out would take minutes."""
+        with self._open() as file:
+            claimed = durations(file)
+        if claimed is not None:
+            return claimed
+        with self._open() as file, opened_picture(file, self.name) as picture:
+            claimed, timed = number_of_frames(picture), picture.format in DECODED_FOR_TIMES
+        if not timed:
+            return [0.0] * min(claimed, MOST_PAGES)
+        if claimed * self.size[0] * self.size[1] > LOOKED_THROUGH:
+            raise VideoError(
+                f"{self.name} claims {claimed} pictures of {self.size[0]}x{self.size[1]} pixels; this kind of "
+                f"animation is decoded to find its times, {LOOKED_THROUGH >> 20} million pixels at most: make "
+                "it a video, cut it, or make it smaller."
+            )
+        with closing(self._timed()) as frames:
+            return [shown for _, shown, _ in islice(frames, claimed)]
 
     def _pictures(self) -> Iterator[np.ndarray]:
         if self._steady:

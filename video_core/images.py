@@ -6,6 +6,7 @@ A picture is uint8 RGB [H, W, 3]; sizes are (width, height) in pixels.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,8 @@ def opened_picture(file: BinaryIO, name: str) -> Iterator[Image]:
     Image.init()
     formats = [format for format in PICTURE_FORMATS if format in Image.OPEN]
     try:
-        picture = Image.open(file, formats=formats)
+        with _large_pictures_taken():
+            picture = Image.open(file, formats=formats)
     # Pillow reports damage with many types: UnidentifiedImageError, SyntaxError, struct.error, ...
     except Exception as error:
         reason = "no known picture format" if isinstance(error, Image.UnidentifiedImageError) else error
@@ -77,7 +79,8 @@ def upright(picture: Image, name: str, frame: int = 0) -> np.ndarray | None:
     from PIL import ImageOps
 
     try:
-        picture.seek(frame)
+        with _large_pictures_taken():
+            picture.seek(frame)
     except EOFError:
         return None
     # Pillow's decoders report damage with many types: OSError, SyntaxError, IndexError, struct.error, ...
@@ -86,10 +89,30 @@ def upright(picture: Image, name: str, frame: int = 0) -> np.ndarray | None:
     # Later frames of some formats (MPO, TIFF) have sizes of their own.
     check_size(picture.size, name)
     try:
-        turned = picture.getexif().get(ORIENTATION, 1) != 1
-        return as_rgb(ImageOps.exif_transpose(picture) if turned else picture)
+        with _large_pictures_taken():
+            turned = picture.getexif().get(ORIENTATION, 1) != 1
+            return as_rgb(ImageOps.exif_transpose(picture) if turned else picture)
     except Exception as error:
         raise VideoError(f"{name} cannot be read as a picture: {one_line(error)}.") from error
+
+
+@contextmanager
+def _large_pictures_taken() -> Iterator[None]:
+    """Without Pillow's warning of pictures from 89 million pixels on: PIXEL_LIMIT says how large they may be."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def number_of_frames(picture: Image) -> int:
+    """How many frames a PIL picture claims; 1 where it is too damaged to tell."""
+    try:
+        return int(getattr(picture, "n_frames", 1))
+    # Pillow's decoders report damage with many types.
+    except Exception:
+        return 1
 
 
 def as_rgb(picture: Image) -> np.ndarray:
@@ -154,11 +177,14 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def opened_file(path: Path) -> BinaryIO:
-    """The file, open for reading; VideoError where it is no regular file (a pipe would be waited for for ever)."""
+def opened_file(path: Path, kind: str = "a video or a picture") -> BinaryIO:
+    """The file, open for reading; VideoError where it is no regular file (a pipe would be waited for for ever).
+
+    kind: what else to choose then.
+    """
     try:
         if path.exists() and not path.is_file():
-            raise VideoError(f"{path} is no file that can be read; choose a video or a picture.")
+            raise VideoError(f"{path} is no file that can be read; choose {kind}.")
         return path.open("rb")
     # ValueError: a name with a zero in it.
     except (OSError, ValueError) as error:

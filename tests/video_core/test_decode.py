@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from xdyna_unianimate.video_core import decode
 from xdyna_unianimate.video_core.decode import natural_key, steady, uneven
 from xdyna_unianimate.video_core.video import VideoError, open_frames, open_video
 
@@ -118,6 +121,33 @@ def test_a_part_that_is_none(part: tuple[float, float]) -> None:
         open_video(io.BytesIO(encoded(clip(4))), start=part[0], duration=part[1])
 
 
+@pytest.mark.parametrize("start", [1e18, 1e308])
+def test_a_start_beyond_all_numbers_is_one_sentence(start: float) -> None:
+    with pytest.raises(VideoError, match="no frames after"):
+        open_video(io.BytesIO(encoded(clip(4))), start=start)
+
+
+@pytest.mark.parametrize("duration", [1e18, 1e308])
+def test_a_duration_beyond_all_numbers_is_to_the_end(duration: float) -> None:
+    source = open_video(io.BytesIO(encoded(clip(4), sound=0.3)), duration=duration)
+    assert source.count == len(list(source.frames())) == 4
+    assert source.audio().samples.shape[1] > 10_000
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "expected"),
+    [(0.28, 0.0, range(7, 20)), (0.0, 0.2, range(5)), (0.4, 0.2, range(10, 15))],
+)
+def test_a_bare_stream_is_trimmed_by_counting(start: float, duration: float, expected: range) -> None:
+    """It has no times and cannot be searched; FFmpeg takes 25 frames per second for it."""
+    content = encoded(clip(20), "h264")
+    source = open_video(io.BytesIO(content), start=start, duration=duration)
+    assert [number(f) for f in source.frames()] == list(expected)
+    assert source.count == len(expected)
+    with pytest.raises(VideoError, match="no frames after 0.9 s"):
+        open_video(io.BytesIO(content), start=0.9)
+
+
 @pytest.mark.parametrize(
     ("matrix", "turned"),
     [
@@ -164,6 +194,36 @@ def test_sound_begins_with_the_first_frame() -> None:
     assert audio.rate == 44100 and audio.samples.dtype == np.float32 and audio.samples.shape[0] == 2
     assert abs(audio.samples.shape[1] - 44100) < 3000
     assert open_video(io.BytesIO(encoded(clip(3)))).audio() is None
+
+
+def recording(rate: int, layout: str, seconds: float = 0.5) -> bytes:
+    """An mpegts with 12 frames a second and an mp2 tone of that form."""
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mpegts") as output:
+        pictures = output.add_stream("mpeg2video", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        tone = output.add_stream("mp2", rate=rate, layout=layout)
+        for frame in clip(12):
+            output.mux(pictures.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        output.mux(pictures.encode(None))
+        wave = np.sin(np.arange(int(rate * seconds)) / rate * 440 * 2 * np.pi) * 2**14
+        samples = np.repeat(wave.astype(np.int16), 1 if layout == "mono" else 2)[None]
+        sound = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+        sound.sample_rate, sound.pts, sound.time_base = rate, 0, Fraction(1, rate)
+        output.mux(tone.encode(sound))
+        output.mux(tone.encode(None))
+    return buffer.getvalue()
+
+
+def test_sound_that_changes_its_form_comes_in_one() -> None:
+    """Two recordings that were joined as they are."""
+    content = recording(44100, "mono") + recording(32000, "stereo")
+    audio = open_video(io.BytesIO(content)).audio()
+    assert (audio.rate, audio.samples.shape[0]) in {(44100, 1), (32000, 2)}
+    assert abs(audio.samples.shape[1] / audio.rate - 1) < 0.1
+    assert abs(audio.samples[0, -9000:-4000]).max() == pytest.approx(0.5, abs=0.1)
 
 
 def test_sound_of_an_unknown_kind_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -252,6 +312,46 @@ def test_uneven_animations_are_spread_evenly(tmp_path: Path) -> None:
     source = open_video(path)
     found = numbers(path)
     assert found == [0, 1, 2, 2, 2, 3] and source.count == len(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("GIF", {}), ("WEBP", {}), ("PNG", {}), ("PNG", {"default_image": True}), ("TIFF", {}), ("AVIF", {})],
+)
+@pytest.mark.parametrize("times", [80, [100, 40, 300, 0, 70]])
+def test_times_of_an_animation_are_those_that_decoding_finds(
+    kind: str, options: dict, times: int | list
+) -> None:
+    if kind not in Image.SAVE_ALL:
+        pytest.skip(f"this Pillow writes no {kind} with several frames")
+    frames, buffer = [Image.fromarray(f) for f in clip(5)], io.BytesIO()
+    if kind == "AVIF" and times != 80:
+        times = [max(time, 10) for time in times]
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], duration=times, **options)
+    source = open_video(io.BytesIO(buffer.getvalue()))
+    assert source._shown() == pytest.approx([shown for _, shown, _ in source._timed()])
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_opening_an_animation_decodes_its_first_frame_alone(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """480 bytes can claim 20 frames of 130 million pixels, of which each takes 3 s."""
+    decoded, upright = [], decode.upright
+    monkeypatch.setattr(decode, "upright", lambda *args: decoded.append(args) or upright(*args))
+    frames, buffer = [Image.fromarray(f) for f in clip(5)], io.BytesIO()
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], duration=40)
+    assert open_video(io.BytesIO(buffer.getvalue())).count == 5
+    assert len(decoded) == 1
+
+
+def test_an_animation_that_would_be_decoded_for_minutes_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    if "AVIF" not in Image.SAVE_ALL:
+        pytest.skip("this Pillow writes no animated AVIF")
+    monkeypatch.setattr(decode, "LOOKED_THROUGH", 5 * 64 * 48 - 1)
+    frames = [Image.fromarray(f) for f in clip(5)]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:], duration=40)
+    assert "claims 5 pictures of 64x48" in refused(tmp_path / "a.avif")
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
@@ -462,6 +562,42 @@ def test_odd_sizes_are_read_as_they_are() -> None:
 
 def test_fractional_rates_are_exact() -> None:
     assert open_video(io.BytesIO(encoded(clip(5), fps=Fraction(24000, 1001)))).fps == Fraction(24000, 1001)
+
+
+class Failing(io.BytesIO):
+    """A file on a disk that fails after so many bytes."""
+
+    def __init__(self, content: bytes, good: int) -> None:
+        super().__init__(content)
+        self.good = good
+
+    def read(self, size: int = -1) -> bytes:
+        if self.tell() + max(size, 0) > self.good:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("kind", [*HONEST, "h264"])
+@pytest.mark.parametrize("good", [0, 100, 1500])
+def test_a_disk_that_fails_while_it_is_read_names_the_file(kind: str, good: int) -> None:
+    content = HONEST[kind] if kind in HONEST else encoded(clip(6), "h264")
+    try:
+        source = decode._opened("the/file", lambda: Failing(content, good), 0, 0)
+        list(source.frames())
+        source.audio()
+    except VideoError as error:
+        assert "the/file" in str(error) and str(error).endswith("."), error
+    else:
+        assert good
+
+
+def test_a_large_picture_that_is_taken_warns_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow does, from 89 million pixels on."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for content in (still("PNG"), still("TIFF"), animation()):
+            assert len(list(open_video(io.BytesIO(content)).frames())) in (1, 5)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
