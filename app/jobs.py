@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..pose_align.shown import cut, shown
 from ..video_core.asides import errors_name
 from . import state
 from .animate import Source
@@ -20,6 +22,12 @@ UNIANIMATE_LIST = "test_list_path"
 
 MOST_PARTS = 16
 """Of a setting that is a list, such as [512, 768]."""
+
+LARGEST = 1 << 24
+"""Bytes of a list: 80,000 jobs."""
+
+LONGEST_REASON = 200
+"""Characters of what is wrong with an entry, and of what a parser says."""
 
 UNNAMED = {"model", "prompt", "negative"}
 """Settings that do not stand in a file's name: every name ends in the model, and texts are long."""
@@ -69,31 +77,52 @@ def read_jobs(path: str | Path) -> list[Job]:
             jobs += _jobs_of(entry, path.parent)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(
-                f"Entry {number} of {path} is not a job ({error}): expected [frame interval, reference, "
+                f"Entry {number} of {path} is not a job ({_reason(error)}): expected [frame interval, reference, "
                 "poses], a mapping with reference and driving, or X-Dyna's image_path and poses."
             ) from error
     return jobs
 
 
 def _parse(path: Path) -> object:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except ValueError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}.") from error
+    text = _text(path)
     if path.suffix.lower() == ".json":
         try:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not valid JSON: {error}.") from error
+            raise ValueError(f"{path} is not valid JSON: {_reason(error)}.") from error
     try:
         import yaml
     except ImportError as error:
         raise ImportError(f"{path} is YAML, which needs the package pyyaml: pip install pyyaml.") from error
     try:
+        # A few lines of names for lists of names stand for more than any memory holds.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it refers to other places of itself (*name); write out what they hold")
         return yaml.safe_load(text)
     # Besides YAMLError what its types make of their texts: ValueError, IndexError, RecursionError, ...
     except Exception as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+        raise ValueError(f"{path} is not a YAML list of jobs: {_reason(error)}.") from error
+
+
+def _text(path: Path) -> str:
+    """A list's text; ValueError for what is no file (a pipe would be waited for for ever), too large, or no text."""
+    from ..video_core.images import opened_file
+
+    with opened_file(path, "a list of jobs") as file, errors_name(path):
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(
+            f"{path} is larger than any list of jobs, which has {LARGEST >> 20} MB at most; split it."
+        )
+    try:
+        return content.decode("utf-8")
+    except ValueError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, on one line and of a length to be read."""
+    return cut(" ".join(str(error).split()), LONGEST_REASON)
 
 
 def _jobs_of(entry: object, folder: Path) -> list[Job]:
@@ -120,19 +149,40 @@ def _setting(name: object, value: object) -> object:
     parts = value if isinstance(value, list) else [value]
     crowded = len(parts) > MOST_PARTS or any(isinstance(part, list | dict | set | tuple) for part in parts)
     if crowded or not isinstance(name, str):
-        raise ValueError(f"{str(name)[:40]!r} is no setting, or its value is neither text nor a number")
+        raise ValueError(f"{shown(name)} is no setting, or its value is neither text nor a number")
+    for part in filter(lambda part: isinstance(part, str), parts):
+        _check_text(part)
     return value
+
+
+def _check_text(text: str) -> None:
+    """Raise ValueError for text that nobody could have typed, and that no file's name can hold."""
+    problem = "a zero byte" if "\0" in text else ""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        problem = "half a letter"
+    if problem:
+        raise ValueError(f"{shown(text)} holds {problem}, which neither a file's name nor an option can")
+
+
+def _listed(entry: Mapping[str, Any], name: str) -> list[Any]:
+    """The list under a name, empty where there is none; TypeError for what is no list."""
+    found = entry.get(name) or []
+    if not isinstance(found, list):
+        raise TypeError(f"{name} is a list of paths, not {shown(found)}")
+    return found
 
 
 def _xdyna_jobs(entry: Mapping[str, Any], folder: Path) -> list[Job]:
     """One job for each drawn pose video, its driving video for the face; or for each driving video."""
-    videos, drawn = entry.get("target_videos") or [], entry.get("target_no_head_poses") or []
+    videos, drawn = _listed(entry, "target_videos"), _listed(entry, "target_no_head_poses")
     reference = _seen_from(folder, entry["image_path"])
-    settings = {"prompt": entry["caption"]} if entry.get("caption") else {}
+    settings = {"prompt": _setting("caption", entry["caption"])} if entry.get("caption") else {}
+    if not videos and not drawn:
+        raise ValueError("it names neither target_videos nor target_no_head_poses")
     if not drawn:
-        return [
-            Job(Source(reference, _seen_from(folder, video)), settings) for video in entry["target_videos"]
-        ]
+        return [Job(Source(reference, _seen_from(folder, video)), settings) for video in videos]
     if len(videos) not in (0, len(drawn)):
         raise ValueError(f"{len(videos)} target_videos for {len(drawn)} target_no_head_poses")
     return [
@@ -148,9 +198,13 @@ def _seen_from(folder: Path, name: object) -> Path | None:
     if name is None:
         return None
     if not isinstance(name, str):
-        raise TypeError(f"a path was expected, not {name!r}")
+        raise TypeError(f"a path was expected, not {shown(name)}")
+    _check_text(name)
     here = Path(name)
-    return here if here.exists() and not (folder / name).exists() else folder / name
+    try:
+        return here if here.exists() and not (folder / name).exists() else folder / name
+    except OSError as error:
+        raise ValueError(f"{shown(name)} cannot be looked for: {error.strerror}") from error
 
 
 # ---- what is done already ------------------------------------------------------------------------------

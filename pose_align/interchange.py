@@ -27,6 +27,7 @@ import numpy as np
 
 from .detector import Detection
 from .pose import FARTHEST, FASTEST, POINTS, VISIBLE, PoseError, PoseSequence, possible, usable
+from .shown import cut, shown
 from .skeleton import FACE, FEET, HANDS, WRISTS, Joint
 from .track import Choice, track
 
@@ -58,11 +59,22 @@ UNCHANGED = 1e-3
 UNPACKED_LIMIT = 1 << 29
 """Bytes of an unpacked .npz: 190,000 frames. A small archive can claim any size."""
 
-FILE_LIMIT = 1 << 30
-"""Bytes of a pose file that is read: text takes several times its length in memory while it is parsed."""
+FILE_LIMIT = UNPACKED_LIMIT
+"""Bytes of an .npz that is read."""
+
+TEXT_LIMIT = 3 << 26
+"""Bytes of JSON that are read, of a folder's files together: 200 MB, which take up to 27 times that in memory.
+10,000 frames with hands and face take 35 MB as OpenPose writes them, 165 MB with our own fields, and 85 MB as a pose
+file of ours."""
+
+DETAILS_LIMIT = 1 << 16
+"""Bytes of an .npz's details, which are a hundred letters: text of a few hundred kB can fill the memory."""
 
 LEFT_AFTER = 60.0
 """Seconds after which a half-written file is nobody's: a pose file is written at once."""
+
+LONGEST_REASON = 200
+"""Characters of another library's reason in an error."""
 
 DAMAGE = (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError)
 """What Python and numpy raise over values that are not what a format promises."""
@@ -106,7 +118,7 @@ def to_openpose(
     an empty list of people.
     """
     if dialect not in DIALECTS:
-        raise PoseError(f"A POSE_KEYPOINT dialect is one of {', '.join(DIALECTS)}; got {dialect!r}.")
+        raise PoseError(f"A POSE_KEYPOINT dialect is one of {', '.join(DIALECTS)}; got {shown(dialect)}.")
     people = [poses] if isinstance(poses, PoseSequence) else list(poses)
     if not people:
         raise PoseError("There is nobody to write: give one pose sequence or several.")
@@ -181,14 +193,33 @@ def save_openpose(
     dialect: str = "aux",
     real_scores: bool = False,
 ) -> None:
-    """Write OpenPose JSON: one list in a file that ends in .json, else a folder with one file per frame."""
+    """Write OpenPose JSON: one list in a file that ends in .json, else a folder with one file per frame.
+
+    Files of an earlier, longer clip that bear this folder's name are deleted; they would be read as its end.
+    """
     frames, path = to_openpose(poses, dialect=dialect, real_scores=real_scores), Path(path)
     if path.suffix.lower() == ".json":
         _write(path, json.dumps(frames).encode())
         return
     path.mkdir(parents=True, exist_ok=True)
     for i, frame in enumerate(frames):
-        _write(path / f"{path.name}_{i:012d}_keypoints.json", json.dumps(frame).encode())
+        _write(path / _frame_name(path, i), json.dumps(frame).encode())
+    for file in list(path.iterdir()):
+        number = _number_of_frame(path, file)
+        if number is not None and number >= len(frames):
+            file.unlink(missing_ok=True)
+
+
+def _frame_name(folder: Path, number: int) -> str:
+    return f"{folder.name}_{number:012d}_keypoints.json"
+
+
+def _number_of_frame(folder: Path, file: Path) -> int | None:
+    """The number of a file that ``_frame_name`` named; None for all others."""
+    digits = file.name.removeprefix(f"{folder.name}_").removesuffix("_keypoints.json")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
+        return None
+    return int(digits) if file.name == _frame_name(folder, int(digits)) else None
 
 
 def load_openpose(
@@ -207,6 +238,7 @@ def load_openpose(
     files = [path]
     if path.is_dir():
         files = sorted(path.glob("*.json"), key=_by_number)
+        _check_size(path, sum(file.stat().st_size for file in files), TEXT_LIMIT)
     if not files:
         raise PoseError(f"The folder {path} holds no .json files with pose keypoints.")
     frames = [frame for file in files for frame in _as_frames(file, _json_in(file))]
@@ -242,7 +274,10 @@ def save_poses(poses: PoseSequence, path: str | Path) -> None:
         _write(path, stream.getvalue())
     else:
         lists = {name: values.tolist() for name, values in arrays.items()}
-        _write(path, json.dumps({**details, **lists}).encode())
+        content = json.dumps({**details, **lists}).encode()
+        # What could not be read again.
+        _check_size(path, len(content), TEXT_LIMIT)
+        _write(path, content)
 
 
 def load_poses(path: str | Path) -> PoseSequence:
@@ -422,7 +457,8 @@ def _triples(person: Mapping[str, Any], key: str, lengths: list[int]) -> np.ndar
     try:
         flat = _numbers(values).ravel()
     except DAMAGE as error:
-        raise PoseError(f"{key} must be a list of numbers x, y, c, x, y, c, ...: {error}.") from error
+        reason = cut(str(error), LONGEST_REASON)
+        raise PoseError(f"{key} must be a list of numbers x, y, c, x, y, c, ...: {reason}.") from error
     if flat.size and flat.size not in lengths:
         wanted = " or ".join(str(length) for length in lengths)
         raise PoseError(f"{key} has {flat.size} numbers; expected {wanted} (x, y, c for every point).")
@@ -541,12 +577,14 @@ def _write(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
-        # write names no file, and is where a disk is found to be full.
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
+        # write names no file, and is where a disk is found to be full; others name one that nobody asked for.
+        if error.errno is not None:
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        # A disk that takes nothing any more lets nothing be deleted; what is wrong with it is being said.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _sweep(path: Path) -> None:
@@ -558,16 +596,22 @@ def _sweep(path: Path) -> None:
                 left.unlink()
 
 
-def _content(path: Path) -> bytes:
-    """The file's bytes; PoseError where it is too large or no regular file (a pipe would be waited for for ever)."""
+def _content(path: Path, limit: int) -> bytes:
+    """The file's bytes, ``limit`` of them at most.
+
+    PoseError where it is larger or no regular file (a pipe would be waited for for ever), OSError with its name.
+    """
     try:
         if path.exists() and not path.is_file():
             raise PoseError(f"{path} is no file that can be read; choose a pose file.")
-        if path.exists() and (size := path.stat().st_size) > FILE_LIMIT:
-            raise PoseError(
-                f"{path} has {size >> 20} MB; a pose file has {FILE_LIMIT >> 20} MB at most: cut the clip in parts."
-            )
+        if path.exists():
+            _check_size(path, path.stat().st_size, limit)
         return path.read_bytes()
+    except OSError as error:
+        # read names no file, and is where a disk is found to be broken.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     except ValueError as error:
         if isinstance(error, PoseError):
             raise
@@ -575,14 +619,24 @@ def _content(path: Path) -> bytes:
         raise PoseError(f"{str(path)!r} cannot be opened: {error}.") from error
 
 
+def _check_size(path: Path, size: int, limit: int) -> None:
+    """Raise PoseError for a file or folder of more bytes than ``limit``."""
+    if size > limit:
+        raise PoseError(
+            f"{path} has {size >> 20} MB; poses have {limit >> 20} MB at most, which hold more than 10,000 frames "
+            "with hands and face: cut the clip in parts, or keep it as .npz."
+        )
+
+
 def _json_in(path: Path) -> Any:
     try:
         # With the mark that editors on Windows put in front, or without.
-        return json.loads(_content(path).decode("utf-8-sig"))
+        return json.loads(_content(path, TEXT_LIMIT).decode("utf-8-sig"))
     except PoseError:
         raise
     except (ValueError, RecursionError) as error:
-        raise PoseError(f"{path} is not a pose file: it cannot be read as JSON ({error}).") from error
+        reason = cut(str(error), LONGEST_REASON)
+        raise PoseError(f"{path} is not a pose file: it cannot be read as JSON ({reason}).") from error
 
 
 @contextmanager
@@ -605,24 +659,27 @@ def _as_frames(path: Path, content: Any) -> list[Frame]:
 
 
 def _npz_fields(path: Path) -> dict[str, Any]:
-    content = io.BytesIO(_content(path))
+    content = io.BytesIO(_content(path, FILE_LIMIT))
     if not zipfile.is_zipfile(content):
         raise PoseError(f"{path} is not a pose file, or its end is missing: it is no .npz archive.")
     try:
         with zipfile.ZipFile(content) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > UNPACKED_LIMIT:
-            raise ValueError(f"it claims to hold {unpacked} bytes")
+            entries = archive.infolist()
+        for limit, names in ((DETAILS_LIMIT, ("details", "details.npy")), (UNPACKED_LIMIT, None)):
+            unpacked = sum(entry.file_size for entry in entries if names is None or entry.filename in names)
+            if unpacked > limit:
+                raise ValueError(f"its {'details' if names else 'arrays'} claim to hold {unpacked} bytes")
         with np.load(content, allow_pickle=False) as file:
             return {**json.loads(str(file["details"])), **{name: file[name] for name in NPZ_ARRAYS}}
     # zipfile, zlib and numpy report damage with many types: BadZipFile, zlib.error, TokenError, ...
     except Exception as error:
-        raise PoseError(f"{path} is not a pose file, or is damaged ({error}).") from error
+        reason = cut(" ".join(str(error).split()), LONGEST_REASON)
+        raise PoseError(f"{path} is not a pose file, or is damaged ({reason}).") from error
 
 
 def _from_fields(path: Path, fields: dict[str, Any]) -> PoseSequence:
     if fields.get("format") != FILE_FORMAT or fields.get("version") != VERSION:
-        found = ", version ".join(repr(fields.get(key))[:40] for key in ("format", "version"))
+        found = ", version ".join(shown(fields.get(key)) for key in ("format", "version"))
         raise PoseError(
             f"{path} is a pose file of format {found}; this program reads {FILE_FORMAT!r}, version {VERSION}."
         )
@@ -637,7 +694,8 @@ def _from_fields(path: Path, fields: dict[str, Any]) -> PoseSequence:
             np.reshape(_numbers(fields["origins"]), (frames, POINTS)),
         )
     except DAMAGE as error:
-        raise PoseError(f"{path} is damaged: its poses cannot be read ({error}).") from error
+        reason = cut(str(error), LONGEST_REASON)
+        raise PoseError(f"{path} is damaged: its poses cannot be read ({reason}).") from error
     if not len(poses):
         raise PoseError(f"{path} holds no frames of poses; choose a file with at least one.")
     return poses

@@ -10,6 +10,7 @@ from enum import IntEnum
 import numpy as np
 
 from . import skeleton
+from .shown import shown
 
 POINTS = 134
 """COCO-WholeBody's 133 points plus the neck, in the order of UniAnimate spec 9.3 (see ``skeleton``)."""
@@ -69,9 +70,11 @@ class PoseSequence:
                 f"got {list(scores.shape)} and {list(origins.shape)}."
             )
         if len(self.canvas) != 2 or not all(1 <= side <= FARTHEST for side in self.canvas):
-            raise PoseError(f"A pose canvas has a positive width and height in pixels; got {self.canvas}.")
+            raise PoseError(
+                f"A pose canvas has a positive width and height in pixels; got {shown(self.canvas)}."
+            )
         if self.fps is not None and not 0 < self.fps <= FASTEST:
-            raise PoseError(f"Frames per second are a positive number, or None; got {self.fps}.")
+            raise PoseError(f"Frames per second are a positive number, or None; got {shown(self.fps)}.")
         if not np.isin(origins, list(Origin)).all():
             raise PoseError(f"Origins are numbers from 0 to {max(Origin)}; got others.")
         # A backend's NaN or infinity becomes a missing point here, once, so that nobody else has to ask.

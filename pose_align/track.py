@@ -11,6 +11,7 @@ import numpy as np
 
 from .detector import Detection
 from .pose import POINTS, VISIBLE, Origin, PoseError, PoseSequence, possible, usable
+from .shown import shown
 from .skeleton import BODY
 
 logger = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ def _choose(tracks: Sequence[Track], canvas: tuple[int, int], choose: Choice) ->
     }
     if choose not in keys:
         known = ", ".join(("largest", *keys, "first"))
-        raise PoseError(f"Nobody can be chosen by {choose!r}; take {known} or a number.")
+        raise PoseError(f"Nobody can be chosen by {shown(choose)}; take {known} or a number.")
     return min(lasting, key=keys[choose])
 
 

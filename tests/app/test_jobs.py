@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from xdyna_unianimate.app.animate import Source
-from xdyna_unianimate.app.jobs import LEDGER, Job, Ledger, key_of_job, read_jobs
+from xdyna_unianimate.app.jobs import LARGEST, LEDGER, Job, Ledger, key_of_job, read_jobs
 
 
 def written(folder: Path, content: object, name: str = "jobs.json") -> Path:
@@ -91,10 +92,11 @@ def test_what_is_no_list_of_jobs_is_told_by_entry(tmp_path: Path, content: objec
 
 
 def test_broken_yaml_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not valid YAML"):
+    with pytest.raises(ValueError, match="jobs.yaml is not a YAML list"):
         read_jobs(written(tmp_path, "a: [1, 2", "jobs.yaml"))
 
 
+MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{f'*a{i - 1}, ' * 9}]}}\n" for i in range(1, 12))
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 12))
 
 
@@ -112,6 +114,21 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" fo
         ("a.json", '[[Infinity, "a", "b"]]'),
         ("a.yaml", LAUGHS + "test_list_path: [{reference: a.png, driving: b.mp4, seed: *a11}]"),
         ("a.yaml", "- &a {reference: a.png, driving: b.mp4, seed: *a}"),
+        ("a.yaml", LAUGHS + "test_list_path: [{reference: *a11, driving: b.mp4}]"),
+        ("a.yaml", LAUGHS + "test_list_path: [{image_path: a.png, target_videos: [b.mp4], caption: *a11}]"),
+        ("a.yaml", MERGED + "test_list_path: [{<<: *a11, reference: a.png, driving: b.mp4}]"),
+        ("a.json", json.dumps([{"reference": [["x" * 10**6]] * 100, "driving": "b.mp4"}])),
+        ("a.json", json.dumps([["x" * 10**6, "a.png", "b.mp4"]])),
+        (
+            "a.json",
+            json.dumps([{"image_path": "a.png", "target_videos": ["b"], "caption": [["a"] * 99] * 99}]),
+        ),
+        ("a.json", json.dumps([{"image_path": "a.png", "target_videos": "b.mp4"}])),
+        ("a.yaml", "- {reference: 0x" + "f" * 10**5 + ", driving: b.mp4}"),
+        ("a.json", '[{"reference": "a\\u0000.png", "driving": "b.mp4"}]'),
+        ("a.json", '[{"reference": "a.png", "driving": "\\ud800.mp4"}]'),
+        ("a.json", '[{"reference": "a.png", "driving": "b.mp4", "unet": "\\ud800"}]'),
+        ("a.json", json.dumps([{"reference": "a" * 10**6, "driving": "b.mp4"}])),
     ],
 )
 def test_a_hostile_list_is_one_sentence_that_names_it(tmp_path: Path, name: str, content: str) -> None:
@@ -119,7 +136,28 @@ def test_a_hostile_list_is_one_sentence_that_names_it(tmp_path: Path, name: str,
     file.write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError) as refused:
         read_jobs(file)
-    assert str(file) in str(refused.value) and "\n" not in str(refused.value)
+    said = str(refused.value)
+    assert str(file) in said and "\n" not in said and len(said) < 600
+    assert "embedded" not in said and "codec can't encode" not in said
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(ValueError, match="a.yaml is no file that can be read; choose a list of jobs"):
+        read_jobs(tmp_path / "a.yaml")
+
+
+def test_a_file_larger_than_any_list_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(LARGEST + 1)
+    with pytest.raises(ValueError, match="a.json is larger than any list of jobs"):
+        read_jobs(tmp_path / "a.json")
+
+
+def test_a_missing_list_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a.json cannot be opened: No such file or directory\.$"):
+        read_jobs(tmp_path / "a.json")
 
 
 def test_a_stem_tells_jobs_apart_and_is_a_file_name() -> None:

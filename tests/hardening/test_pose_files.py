@@ -149,6 +149,9 @@ def archives() -> dict[str, bytes]:
         "no scores": archive(**{name: value for name, value in good.items() if name != "scores"}),
         "details that are no text": archive(**{**good, "details": array(np.zeros(3))}),
         "details that are a list": archive(**{**good, "details": array(np.array("[1, 2]"))}),
+        "details that grow when they are parsed": archive(
+            **{**good, "details": array(np.array('{"x":[' + "[]," * 1_000_000 + "[]]}"))}
+        ),
         "details nested too deeply": archive(**{**good, "details": array(np.array("[" * 100_000))}),
         "raw bytes for an array": archive(**{**good, "points": b"abc"}),
         "no frames": archive(
@@ -194,11 +197,13 @@ def test_places_that_hold_no_file(tally: Tally, tmp_path: Path) -> None:
             use(path)
 
 
-@pytest.mark.parametrize("name", ["long.json", "long.npz"])
-def test_a_file_larger_than_any_clip_is_not_read(tally: Tally, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "limit"), [("long.json", interchange.TEXT_LIMIT), ("long.npz", interchange.FILE_LIMIT)]
+)
+def test_a_file_larger_than_any_clip_is_not_read(tally: Tally, tmp_path: Path, name: str, limit: int) -> None:
     path = tmp_path / name
     with path.open("wb") as file:
-        file.truncate(interchange.FILE_LIMIT + 1)
+        file.truncate(limit + 1)
     with tally.trying(name, names=name, sentences=(PoseError,), must_refuse=True):
         use(path)
 
@@ -214,9 +219,10 @@ except ValueError as error:
 
 
 @pytest.mark.skipif(not processes.can_measure(), reason="reads Linux's peak memory")
-def test_a_bomb_is_not_unpacked(tally: Tally, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bomb", ["bomb", "details that grow when they are parsed"])
+def test_a_bomb_is_not_unpacked(tally: Tally, tmp_path: Path, bomb: str) -> None:
     path = tmp_path / "poses.npz"
-    path.write_bytes(archives()["bomb"])
+    path.write_bytes(archives()[bomb])
     (found,) = processes.run_python(BOMB, str(path)).reports
     assert found["peak"] < 50e6
     tally.refused(found["said"], names=path.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import pickle
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xdyna_unianimate.pose_align import interchange
 from xdyna_unianimate.pose_align.interchange import (
     DIALECTS,
     EXTRA,
@@ -381,6 +383,91 @@ def test_damaged_and_foreign_files_are_one_sentence(tmp_path: Path, monkeypatch:
     with pytest.raises(PoseError, match="holds no .json files"):
         (tmp_path / "empty").mkdir()
         load_poses("empty")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_a_read_only_disk_names_the_file_that_was_asked_for(tmp_path: Path, monkeypatch, suffix: str) -> None:
+    """And not the one beside it that nobody has heard of, nor that it cannot be deleted."""
+
+    def read_only(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    path = tmp_path / f"a{suffix}"
+    for name in ("write_bytes", "replace"):
+        with monkeypatch.context() as disk, pytest.raises(OSError) as caught:
+            disk.setattr(Path, name, read_only)
+            disk.setattr(Path, "unlink", read_only)
+            save_poses(full_of_fields(), path)
+        assert caught.value.filename == str(path)
+
+
+def test_a_disk_that_fails_names_the_file(tmp_path: Path, monkeypatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    save_poses(full_of_fields(), tmp_path / "a.npz")
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError) as caught:
+        load_poses(tmp_path / "a.npz")
+    assert caught.value.filename == str(tmp_path / "a.npz")
+
+
+def test_a_shorter_clip_leaves_no_frames_of_the_longer_one(tmp_path: Path) -> None:
+    """And deletes nothing but what this program named: five frames, then two, read back as five."""
+    folder = tmp_path / "clip [1]"
+    save_openpose(clip(5), folder)
+    others = [
+        "clip [1]_keypoints.json",
+        "clip [1]_7_keypoints.json",
+        "b_000000000004_keypoints.json",
+        "notes.txt",
+    ]
+    for name in others:
+        (folder / name).write_text("[]")
+    save_openpose(clip(2), folder)
+    ours = {f"clip [1]_00000000000{i}_keypoints.json" for i in range(2)}
+    assert {file.name for file in folder.iterdir()} == {*others, *ours}
+    for name in others:
+        (folder / name).unlink()
+    assert len(load_poses(folder)) == 2
+
+
+@pytest.mark.parametrize("place", ["canvas", "fps", "format", "version", "person_id"])
+@pytest.mark.parametrize("value", [list(range(100_000)), 10**4000, "x" * 10**6, [[[["x"] * 99] * 99] * 9]])
+def test_what_a_file_holds_does_not_fill_the_error(tmp_path: Path, place: str, value: object) -> None:
+    path = tmp_path / "a.json"
+    save_poses(full_of_fields(), path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), place: value}))
+    if place == "person_id" and value == 10**4000:
+        assert load_poses(path).person_id == value
+        return
+    with pytest.raises(PoseError) as caught:
+        load_poses(path)
+    assert str(path) in str(caught.value) and len(str(caught.value)) < len(str(path)) + 350
+
+
+def test_details_that_fill_the_memory_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    poses = full_of_fields()
+    arrays = {name: getattr(poses, name) for name in ("points", "scores", "origins")}
+    np.savez_compressed(path, details=np.array('{"x":[' + "[]," * 10_000 + "[]]}"), **arrays)
+    with pytest.raises(PoseError, match="a.npz is not a pose file, or is damaged .*details"):
+        load_poses(path)
+
+
+def test_text_that_takes_too_much_to_parse_is_not_read(tmp_path: Path, monkeypatch) -> None:
+    save_openpose(clip(3), tmp_path / "folder")
+    save_openpose(clip(3), tmp_path / "a.json")
+    size = (tmp_path / "a.json").stat().st_size
+    monkeypatch.setattr(interchange, "TEXT_LIMIT", size // 2)
+    for name in ("folder", "a.json"):
+        with pytest.raises(PoseError, match=f"{name} has .* cut the clip in parts"):
+            load_poses(tmp_path / name)
+    save_poses(clip(3), tmp_path / "a.npz")
+    monkeypatch.setattr(interchange, "TEXT_LIMIT", 100)
+    with pytest.raises(PoseError, match="b.json has .* keep it as .npz"):
+        save_poses(clip(3), tmp_path / "b.json")
+    assert len(load_poses(tmp_path / "a.npz")) == 3 and not (tmp_path / "b.json").exists()
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
