@@ -1,5 +1,6 @@
 """``python -m xdyna_unianimate …``, and ``python <this folder> …`` from custom_nodes, where nothing was installed."""
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -18,9 +19,16 @@ def _load_package_under_its_import_name() -> None:
     spec.loader.exec_module(package)
 
 
-if __name__ == "__main__":
-    if not __package__:
-        _load_package_under_its_import_name()
-    from importlib import import_module
+def _run() -> int:
+    """The command line's exit code, that of a shell for ctrl-C too while there is no command line yet."""
+    try:
+        if not __package__:
+            _load_package_under_its_import_name()
+        return importlib.import_module(f"{NAME}.app.cli").main()
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped before anything was begun.\n")
+        return 130
 
-    sys.exit(import_module(f"{NAME}.app.cli").main())
+
+if __name__ == "__main__":
+    sys.exit(_run())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..pose_align.shown import shown
 from .animate import Preparation, Source
 from .networks import PARTS, System, Weights, default_folders, places
 from .outputs import Output, suffix_of
@@ -18,6 +19,15 @@ OUTPUTS = Path("outputs")
 
 FASTEST = 1000
 """Frames per second that video files are written with at most (``video_core.encode.write_video``)."""
+
+LARGEST = 2**64 - 1
+"""Of all whole numbers: the largest seed that a generator of random numbers takes."""
+
+MOST = 1_000_000
+"""Of what is counted from 1: pixels of a side, frames, windows."""
+
+DIGITS = 40
+"""Of a number and what stands around it, so that zeros in front do no harm."""
 
 TOGETHER = {"auto": "auto", "on": True, "off": False}
 """Values of --together; without it a system does as published."""
@@ -54,21 +64,37 @@ def size_of(text: str) -> tuple[int, int]:
     try:
         width, height = (counted(side) for side in text.lower().split("x"))
     except (ValueError, argparse.ArgumentTypeError) as error:
-        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT, like 512x768, not {text!r}") from error
+        raise argparse.ArgumentTypeError(
+            f"a size is WIDTHxHEIGHT, like 512x768, not {shown(text)}"
+        ) from error
     return width, height
 
 
+def whole(text: str) -> int:
+    """A whole number that a machine counts with; ArgumentTypeError for others, before anything is looked at.
+
+    Python itself reads no more than 4300 digits, and would repeat them all in its error.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = None
+    if number is None or abs(number) > LARGEST:
+        raise argparse.ArgumentTypeError(f"takes a whole number, not {shown(text)}")
+    return number
+
+
 def from_zero(text: str) -> int:
-    """A whole number from 0; ArgumentTypeError for others, before anything is loaded or looked at."""
-    if not text.strip().isdecimal():
-        raise argparse.ArgumentTypeError(f"takes a whole number from 0, not {text!r}")
+    """A whole number from 0 to the largest seed, likewise."""
+    if not text.strip().isdecimal() or len(text) > DIGITS or int(text) > LARGEST:
+        raise argparse.ArgumentTypeError(f"takes a whole number from 0 to {LARGEST}, not {shown(text)}")
     return int(text)
 
 
 def counted(text: str) -> int:
-    """A whole number from 1, likewise."""
-    if not text.strip().isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"takes a whole number from 1, not {text!r}")
+    """A whole number from 1 to ``MOST``, likewise."""
+    if not text.strip().isdecimal() or len(text) > DIGITS or not 0 < int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"takes a whole number from 1 to {MOST}, not {shown(text)}")
     return int(text)
 
 
@@ -79,7 +105,9 @@ def rate_of(text: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate <= FASTEST:
-        raise argparse.ArgumentTypeError(f"takes frames per second above 0, at most {FASTEST}, not {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"takes frames per second above 0, at most {FASTEST}, not {shown(text)}"
+        )
     return rate
 
 
@@ -126,9 +154,9 @@ POSES: Group = (
                help="of the driving source: largest, leftmost, rightmost, centre, first, or a number from the left"),
         option("--max-gap", type=from_zero, default=5, metavar="N", help="fill in joints lost for up to N frames"),
         switch("--smooth", "One-Euro filter over time"),
-        option("--interval", "--frame-interval", "--stride", type=int, default=1, metavar="N",
+        option("--interval", "--frame-interval", "--stride", type=whole, default=1, metavar="N",
                help="take every N-th frame"),
-        option("--max-frames", "--length", type=int, metavar="N", help="take at most N frames"),
+        option("--max-frames", "--length", type=whole, metavar="N", help="take at most N frames"),
         switch("--cache", "keep poses, and take those that were kept", default=True),
         MODELS,
         option("--device", default="auto", help="auto, cuda, xpu, mps or cpu"),
@@ -156,7 +184,7 @@ SAMPLING: Group = (
         option("--resolution", type=size_of, metavar="WxH", help="of the video; the embedded weights' is 128x192"),
         option("--width", type=counted, help="instead of the resolution's"),
         option("--height", type=counted, help="instead of the resolution's"),
-        option("--steps", type=int),
+        option("--steps", type=whole),
         option("--guidance", "--cfg", type=float, help="1 runs without the unconditional branch"),
         option("--seed", type=from_zero, help="fixes the whole result"),
         option("--noise", choices=("per_frame", "original"), default="per_frame", help="order of random draws"),
@@ -179,7 +207,7 @@ FAST: Group = (
         option("--guided-from", type=float, default=0.0, metavar="SHARE",
                help="share of the steps, 0 to 1, from which guidance acts"),
         option("--guided-until", type=float, default=1.0, metavar="SHARE", help="and until which"),
-        option("--reuse-every", type=int, default=1, metavar="N",
+        option("--reuse-every", type=whole, default=1, metavar="N",
                help="the coarse levels of the network run in every N-th step only"),
         switch("--compile", "compile the networks' layers with torch.compile"),
     ),
@@ -191,7 +219,7 @@ UNIANIMATE: Group = (
         option("--mode", choices=("auto", "short", "windows", "continuation"), default="auto",
                help="auto is one piece up to the length of a window, then windows"),
         switch("--first-frame", "the reference is frame 0 of the clip"),
-        option("--noise-prior", type=int, metavar="T", help="0-999; higher leaks less of the reference"),
+        option("--noise-prior", type=whole, metavar="T", help="0-999; higher leaks less of the reference"),
     ),
 )  # fmt: skip
 

@@ -135,8 +135,13 @@ def run_pose(args: argparse.Namespace) -> None:
     check_pose_file(output)
     if args.preview is not None:
         check_clip_name(args.preview)
-    for file in filter(None, (output, args.preview, args.openpose)):
+    written = [file for file in (output, args.preview, args.openpose) if file is not None]
+    for file in written:
         refuse_existing(file, args.overwrite)
+    if len(set(map(os.path.realpath, written))) < len(written):
+        raise UsageError(
+            f"{output}, --preview and --openpose are files of their own; give them different names."
+        )
     with bar("poses") as at:
         poses = read(
             args.source,
@@ -158,11 +163,18 @@ def run_pose(args: argparse.Namespace) -> None:
 def _save_preview(args: argparse.Namespace, poses: Any) -> None:
     """A video of the skeleton over the source, or alone where the source is a pose file."""
     from ..pose_align.draw import XDYNA, draw_frames
+    from ..video_core.images import LARGEST_SIDE
     from ..video_core.video import open_video, write_video
     from .grids import overlaid
     from .outputs import DEFAULT_FPS
     from .poses import is_pose_file
 
+    if max(poses.canvas) > LARGEST_SIDE:
+        width, height = poses.canvas
+        raise ValueError(
+            f"{args.preview} cannot be written: its pictures would be {width} x {height} pixels, and sides have "
+            f"{LARGEST_SIDE} at most."
+        )
     style = XDYNA.replace(head=True, feet=True, face=True)
     frames = draw_frames(poses, style, poses.canvas, scale_strokes=True)
     if not is_pose_file(args.source):
@@ -353,9 +365,9 @@ COMMANDS = (
             option("--reference", type=Path, metavar="PICTURE", help="the drawn one unless given"),
             option("--driving", type=Path, metavar="SOURCE", help="the drawn one unless given"),
             option("--detector", choices=DETECTORS),
-            option("--steps", type=int, default=8),
-            option("--max-frames", type=int, default=16),
-            option("--seed", type=int, default=7),
+            option("--steps", type=options.whole, default=8),
+            option("--max-frames", type=options.whole, default=16),
+            option("--seed", type=options.whole, default=7),
         ),
         groups=(options.CLIP, options.PLACE),
     ),

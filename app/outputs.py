@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 DEFAULT_FPS = 8.0
 """Frames per second where the driving source has none (UniAnimate spec 1: save_fps)."""
 
+PICTURES = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+}  # fmt: skip
+"""Endings of pictures that are written, and Pillow's names: it knows more, of which it cannot write all."""
+
 FOLDER = "png"
 """The codec that writes a folder of pictures, whose name has no suffix."""
 
@@ -95,15 +100,13 @@ def check_clip_name(path: Path, codec: str | None = None) -> None:
 
 def check_picture(path: Path, overwrite: bool) -> None:
     """Raise ValueError for a picture that ``save_picture`` would not write."""
-    from PIL import Image
-
     refuse_existing(path, overwrite)
-    if path.suffix.lower() not in Image.registered_extensions():
+    if path.suffix.lower() not in PICTURES:
         raise ValueError(f"{path} should end in .png or .jpg to be written as a picture.")
 
 
 def save_picture(picture: np.ndarray, path: Path, overwrite: bool = False) -> Path:
-    """uint8 RGB [H, W, 3] to a PNG or JPEG, written aside and renamed, so that a full disk leaves no half one.
+    """uint8 RGB [H, W, 3] to one of ``PICTURES``, written aside and renamed, so that a full disk leaves no half one.
 
     Returns its name: with a number, where another process has put a file there meanwhile.
     """
@@ -113,7 +116,7 @@ def save_picture(picture: np.ndarray, path: Path, overwrite: bool = False) -> Pa
     for name in numbered(path.parent, path.stem, path.suffix):
         try:
             with written_aside(name, overwrite) as file:
-                Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
+                Image.fromarray(picture).save(file, PICTURES[path.suffix.lower()])
         except FileExistsError:
             continue
         return name

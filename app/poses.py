@@ -15,6 +15,7 @@ import numpy as np
 from ..pose_align.detector import available_backends, load_detector
 from ..pose_align.interchange import load_poses
 from ..pose_align.pose import PoseError, PoseSequence
+from ..pose_align.shown import shown
 from . import state
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ REFERENCE_DRAWING = "ref_pose.jpg"
 """The file of a folder of ready-made pose pictures that holds the reference's (UniAnimate spec 2.1)."""
 
 POSE_FILES = (".npz", ".json")
+MOST_DIGITS = 9
+"""Of a person's number."""
+
 DEMO = "demo"
 DETECTORS = ("auto", "dwpose", "mediapipe", DEMO)
 
@@ -51,13 +55,15 @@ class PoseSettings:
         if self.interval < 1 or (self.max_frames is not None and self.max_frames < 1):
             raise ValueError(
                 "Interval and number of frames count from 1 up; "
-                f"got interval {self.interval}, number {self.max_frames}."
+                f"got interval {shown(self.interval)}, number {shown(self.max_frames)}."
             )
+        if isinstance(self.person, str) and self.person.isdecimal() and len(self.person) > MOST_DIGITS:
+            raise ValueError(f"There is no person {shown(self.person)}: from the left they are 0, 1, 2, ...")
 
     @property
     def choice(self) -> str | int:
         """``person`` as ``track`` takes it: a number is one, also where it came as text."""
-        numbered = isinstance(self.person, str) and self.person.isdigit()
+        numbered = isinstance(self.person, str) and self.person.isdecimal()
         return int(self.person) if numbered else self.person
 
 

@@ -578,9 +578,9 @@ def _write(path: Path, content: bytes) -> None:
         partial.replace(path)
     except OSError as error:
         # write names no file, and is where a disk is found to be full; others name one that nobody asked for.
-        if error.errno is not None:
-            error.filename, error.filename2 = str(path), None
-        raise
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         # A disk that takes nothing any more lets nothing be deleted; what is wrong with it is being said.
         with suppress(OSError):

@@ -49,7 +49,9 @@ def written_aside(path: Path, overwrite: bool = True) -> Iterator[BinaryIO]:
                 yield file
             give_name(partial, path, overwrite)
         finally:
-            partial.unlink(missing_ok=True)
+            # A disk that takes nothing any more lets nothing be deleted; what is wrong with it is being said.
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -24,6 +24,9 @@ Size = tuple[int, int]
 PIXEL_LIMIT = 1 << 27
 """Pixels that a picture may have (16k x 8k): a header may claim any size, and memory is taken on its word."""
 
+LARGEST_SIDE = 16384
+"""Pixels of a side of a video that is made: more than any encoder here takes."""
+
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"})
 """File name endings that folders of frames are searched for (lower case)."""
 
@@ -135,8 +138,12 @@ def check_size(size: Size, name: str) -> None:
 
 
 def check_sides(size: Size, multiple: int, whose: str) -> None:
-    """Raise ValueError, with the nearest size that would do, where a side is no multiple."""
+    """Raise ValueError, with the nearest size that would do, where a side is no multiple, or too long."""
     width, height = size
+    if max(size) > LARGEST_SIDE:
+        raise ValueError(
+            f"{whose}'s videos have sides of {LARGEST_SIDE} pixels at most; {width} x {height} was given."
+        )
     if min(size) < multiple or width % multiple or height % multiple:
         nearest = " x ".join(str(max(round(side / multiple), 1) * multiple) for side in size)
         raise ValueError(

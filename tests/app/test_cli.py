@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,13 @@ def test_wrong_usage_ends_with_2(words: list[str]) -> None:
         ("--context-batch", "0", "a whole number from 1"),
         ("--context-overlap", "1.5", "a whole number from 0"),
         ("--keep-every", "0", "a whole number from 1"),
+        ("--width", "9223372036854775808", "a whole number from 1 to 1000000"),
+        ("--width", "9" * 5000, "a whole number from 1"),
+        ("--seed", "18446744073709551616", "a whole number from 0 to 18446744073709551615"),
+        ("--seed", "9" * 5000, "a whole number from 0"),
+        ("--steps", "9" * 5000, "a whole number, not '999"),
+        ("--max-frames", "1.5", "a whole number, not '1.5'"),
+        ("--resolution", "9x" + "9" * 5000, "a size is WIDTHxHEIGHT"),
         ("--fps", "0", "frames per second above 0"),
         ("--fps", "nan", "frames per second above 0"),
         ("--codec", "mpeg", "There is no codec 'mpeg'; choose one of h264"),
@@ -110,6 +118,7 @@ def test_a_number_that_cannot_be_is_told_before_anything_is_made(option, value, 
         main(["animate", *DRAWN, *QUICK, f"{option}={value}"])
     assert left.value.code == 2
     assert f"argument {option}" in (told := capsys.readouterr().err.splitlines()[-1]) and said in told
+    assert len(told) < 300
 
 
 @pytest.mark.parametrize(
@@ -130,6 +139,21 @@ def test_a_number_that_cannot_be_is_told_before_anything_is_made(option, value, 
             ("animate", *DRAWN, *QUICK, "--dry-run", "--resolution", "48x50"),
             "multiples of 16; 48 x 50 was given",
         ),
+        (
+            ("animate", *DRAWN, *QUICK, "--width", "1000000"),
+            "sides of 16384 pixels at most; 1000000 x 48 was",
+        ),
+        (("animate", *DRAWN, *QUICK, "--dry-run", "--height", "1000000"), "sides of 16384 pixels at most"),
+        (("compare", *DRAWN, *QUICK, "--width", "1000000"), "sides of 16384 pixels at most"),
+        (
+            ("align", inputs.DRIVING, inputs.REFERENCE, "-o", "a.npz", "--report", "a.mpg"),
+            "a.mpg should end in .png",
+        ),
+        (
+            ("align", inputs.DRIVING, inputs.REFERENCE, "-o", "a.npz", "--report", "a.hdf"),
+            "a.hdf should end in .png",
+        ),
+        (("pose", inputs.DRIVING, "--person", "9" * 5000), "There is no person '99999"),
     ],
 )
 def test_a_name_or_size_that_cannot_be_is_told_before_anything_is_looked_at(
@@ -140,6 +164,44 @@ def test_a_name_or_size_that_cannot_be_is_told_before_anything_is_looked_at(
 
     monkeypatch.setattr("xdyna_unianimate.video_core.video.open_video", never)
     assert said in refused(*words)
+
+
+def test_a_number_above_the_line_is_no_person(refused) -> None:
+    words = ("pose", inputs.DRIVING, "--detector", "demo", "--no-cache", "-o", "p.npz")
+    assert "Nobody can be chosen by '²'; take largest" in refused(*words, "--person", "²")
+
+
+@pytest.mark.parametrize("second", ["q.json", "./q.json", "folder/../q.json"])
+def test_two_results_do_not_go_to_one_file(refused, second: str) -> None:
+    """The pose file was lost without a word."""
+    Path("folder").mkdir(exist_ok=True)
+    words = ("pose", inputs.DRIVING_POSES, "-o", "q.json", "--openpose", second, "--overwrite")
+    assert "files of their own" in refused(*words, code=2)
+    assert not Path("q.json").exists()
+
+
+def test_a_preview_larger_than_any_video_is_one_sentence(refused) -> None:
+    save_poses(replace(inputs.driving_poses()[:2], canvas=(9_999_999, 1)), "wide.npz")
+    said = refused("pose", "wide.npz", "-o", "p.npz", "--preview", "wide.mp4")
+    assert said.startswith("wide.mp4 cannot be written: its pictures would be 9999999 x 1 pixels")
+
+
+STOPPED = """
+import importlib, runpy, sys
+from xdyna_unianimate import __path__
+real = importlib.import_module
+def stopped(name, *words):
+    if name.endswith("app.cli"):
+        raise KeyboardInterrupt
+    return real(name, *words)
+importlib.import_module = stopped
+runpy.run_module("xdyna_unianimate", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_stop_before_the_command_line_is_there_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "Stopped before anything was begun.\n")
 
 
 def test_half_a_source_is_wrong_usage(refused) -> None:

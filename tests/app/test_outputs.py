@@ -66,6 +66,17 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     assert [entry.name for entry in file.parent.iterdir()] == ["a.png"]
 
 
+@pytest.mark.parametrize("suffix", outputs.PICTURES)
+def test_every_kind_of_picture_that_is_offered_is_written(tmp_path: Path, suffix: str) -> None:
+    assert read_picture(outputs.save_picture(next(pictures(1)), tmp_path / f"a{suffix}")).shape == (16, 24, 3)
+
+
+@pytest.mark.parametrize("suffix", [".mpg", ".hdf", ".xbm", ".pdf", ".eps", ""])
+def test_a_picture_that_pillow_cannot_write_is_told_before(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(ValueError, match="should end in"):
+        outputs.check_picture(tmp_path / f"a{suffix}", overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("asked", "driving", "written"), [(None, None, 8), (None, 12.5, 12.5), (20.0, 12.5, 20)]
 )

@@ -50,6 +50,21 @@ def test_errors_of_the_system_name_the_file_that_was_asked_for(path, monkeypatch
     assert missing.value.filename == str(path)
 
 
+def test_a_disk_that_lets_nothing_be_deleted_does_not_hide_what_is_wrong(path, monkeypatch):
+    def read_only(file: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(file))
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(OSError) as full, written_aside(path) as file:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(path))
+    monkeypatch.setattr(Path, "replace", read_only)
+    with pytest.raises(OSError) as refused, written_aside(path):
+        pass
+    assert (refused.value.errno, refused.value.filename) == (errno.EROFS, str(path))
+
+
 def test_missing_folders_are_made(path):
     inner = path.parent / "new" / "deep" / "b.json"
     with written_aside(inner) as file:
