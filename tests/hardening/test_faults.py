@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from xdyna_unianimate.app.cli import main
 from xdyna_unianimate.video_core import encode
+from xdyna_unianimate.video_core.asides import written_aside
 from xdyna_unianimate.video_core.video import write_video
 from xdyna_unianimate.video_core.weights import open_checkpoint
 
@@ -91,6 +92,22 @@ def test_a_full_disk_keeps_earlier_results_and_leaves_nothing(tally, amount, tmp
     write_video(FRAMES, tmp_path / name, 8, codec=KINDS[name])
     tally.worked()
     assert "Traceback" not in capfd.readouterr().err, "PyAV printed an error that it did not raise"
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_full_disk_leaves_nothing_of_what_is_written_aside(tally, tmp_path, earlier):
+    """Checkpoints, pictures, tables and downloads."""
+    path = tmp_path / "a.json"
+    if earlier:
+        path.write_bytes(b"earlier")
+    before = files(tmp_path)
+    for writes in range(3):
+        trying = tally.trying(f"full after {writes} writes", names=path.name, must_refuse=True)
+        with trying, disk(tmp_path, writes), written_aside(path) as file:
+            for _ in range(4):
+                file.write(bytes(io.DEFAULT_BUFFER_SIZE + 1))
+        if files(tmp_path) != before:
+            tally.lost(f"full after {writes} writes: {sorted(files(tmp_path))} are left")
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -1,5 +1,6 @@
 """Folders below the base directory of the start options, which must be set before this is imported."""
 
+import os
 import time
 from pathlib import Path
 
@@ -124,8 +125,9 @@ def get_save_image_path(filename_prefix, output_dir, image_width=0, image_height
     for name, value in values.items():
         filename_prefix = filename_prefix.replace(f"%{name}%", str(value))
     relative = Path(filename_prefix)
-    folder = Path(output_dir, relative.parent).resolve()
-    if not folder.is_relative_to(Path(output_dir).resolve()):
+    # By the words alone, as ComfyUI does: a link is followed.
+    folder = Path(os.path.normpath(Path(output_dir, relative.parent)))
+    if not folder.is_relative_to(output_dir):
         raise Exception("Saving image outside the output folder is not allowed.")
     folder.mkdir(parents=True, exist_ok=True)
     starts = [path.name[len(relative.name) + 1 :] for path in folder.glob(f"{relative.name}_*")]
