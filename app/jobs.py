@@ -226,7 +226,8 @@ class Ledger:
 
     def _entries(self) -> dict[str, str]:
         try:
-            lines = self._file.read_bytes().splitlines()
+            with errors_name(self._file):
+                lines = self._file.read_bytes().splitlines()
         except FileNotFoundError:
             return {}
         return dict(filter(None, map(_record, lines)))

@@ -341,7 +341,11 @@ def open_session(path: str | Path, device: str = "auto") -> InferenceSession:
         raise PoseError(f"There is no device {device!r} for DWPose; choose auto, {', '.join(PROVIDERS)}.")
     path = Path(path)
     # The bytes are read here: the C++ side cannot open every Windows path.
-    model = path.read_bytes()
+    try:
+        model = path.read_bytes()
+    except OSError as error:
+        # read names no file, and is where a disk is found to be broken.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     _refuse_sparse(path, model)
     available = onnxruntime.get_available_providers()
     wanted = PROVIDERS.values() if device == "auto" else (PROVIDERS[device], CPU)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import logging
@@ -437,3 +438,13 @@ def test_a_network_that_fails_while_it_runs_is_one_sentence() -> None:
     with pytest.raises(PoseError, match="Failed to allocate memory") as caught:
         dwpose._run(Session(), np.zeros(1))
     assert "\n" not in str(caught.value)
+
+
+def test_a_disk_that_fails_names_the_network_s_file(tmp_path, monkeypatch):
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError) as caught:
+        dwpose.open_session(tmp_path / "a.onnx")
+    assert caught.value.filename == str(tmp_path / "a.onnx")
