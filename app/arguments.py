@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..pose_align.shown import shown
+from ..pose_align.shown import cut, shown
 from .animate import Preparation, Source
 from .networks import PARTS, System, Weights, default_folders, places
 from .outputs import Output, suffix_of
@@ -28,6 +28,9 @@ MOST = 1_000_000
 
 DIGITS = 40
 """Of a number and what stands around it, so that zeros in front do no harm."""
+
+LONGEST_REASON = 200
+"""Characters of what is wrong with a job's settings: a list may hold texts of any length."""
 
 TOGETHER = {"auto": "auto", "on": True, "off": False}
 """Values of --together; without it a system does as published."""
@@ -299,7 +302,7 @@ PER_JOB = (("", (MODEL,)), POSES, ALIGNMENT, SAMPLING, FAST, UNIANIMATE, XDYNA, 
 
 class _JobParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"A job's settings are the options of animate: {message}.")
+        raise ValueError(f"A job's settings are the options of animate: {cut(message, LONGEST_REASON)}.")
 
 
 def with_settings(args: argparse.Namespace, settings: Mapping[str, Any]) -> argparse.Namespace:

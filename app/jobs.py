@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..pose_align.shown import cut, shown
+from ..pose_align.shown import MOST_BITS, cut, shown
 from ..video_core.asides import errors_name
 from . import state
 from .animate import Source
@@ -129,7 +129,7 @@ def _jobs_of(entry: object, folder: Path) -> list[Job]:
     if isinstance(entry, list):
         interval, reference, driving = entry
         source = Source(_seen_from(folder, reference), _seen_from(folder, driving))
-        return [Job(source, {"frame_interval": int(interval)})]
+        return [Job(source, {"frame_interval": _setting("frame_interval", int(interval))})]
     if not isinstance(entry, dict):
         raise TypeError(f"a {type(entry).__name__}")
     if "image_path" in entry:
@@ -150,8 +150,12 @@ def _setting(name: object, value: object) -> object:
     crowded = len(parts) > MOST_PARTS or any(isinstance(part, list | dict | set | tuple) for part in parts)
     if crowded or not isinstance(name, str):
         raise ValueError(f"{shown(name)} is no setting, or its value is neither text nor a number")
-    for part in filter(lambda part: isinstance(part, str), parts):
-        _check_text(part)
+    for part in parts:
+        if isinstance(part, str):
+            _check_text(part)
+        # Python writes out no number of more than 4300 digits, which YAML reads in hexadecimal.
+        elif isinstance(part, int) and part.bit_length() > MOST_BITS:
+            raise ValueError(f"{shown(name)} is {shown(part)}, and no setting is so large")
     return value
 
 

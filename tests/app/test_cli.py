@@ -213,6 +213,14 @@ def test_a_list_names_its_own_sources(refused, words: tuple[str, str]) -> None:
     assert "A list of jobs names its own" in refused("animate", "--jobs", "list.json", *words, code=2)
 
 
+def test_a_setting_of_any_length_is_a_short_sentence(capsys, tmp_path: Path) -> None:
+    entry = {"reference": str(inputs.REFERENCE), "driving": str(inputs.DRIVING), "mode": "x" * 10**6}
+    (tmp_path / "list.json").write_text(json.dumps([entry]))
+    assert main(["animate", "--jobs", str(tmp_path / "list.json"), "-o", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "Job 1 of 1 failed: A job's settings are the options of animate" in said and len(said) < 600
+
+
 # ---- demo ----------------------------------------------------------------------------------------------
 
 
