@@ -114,6 +114,7 @@ def run_demo(args: argparse.Namespace) -> None:
         target = target_of(args.output, f"demo_{system}", output)
         if args.model == "both" and target == args.output:
             target = target.with_name(f"{target.stem}_{system}{target.suffix}")
+            refuse_existing(target, args.overwrite)
         asked = demo.request(system, source, output, **chosen)
         results[system] = session.run(asked, target, demo.truth_of(source, args.max_frames))
     lines = [line for result in results.values() for line in result.lines()]

@@ -11,7 +11,7 @@ import numpy as np
 from ..pose_align.draw import XDYNA, draw_frames
 from .animate import Prepared
 from .grids import at_height, contact_sheet, grid_frames, sheet_rows
-from .outputs import Result, refuse_existing, remembering, save_clip, sound_of
+from .outputs import Result, remembering, save_clip, sound_of
 from .runs import Request, Session, finished
 
 WHOLE = XDYNA.replace(head=True, feet=True)
@@ -26,9 +26,8 @@ def compare(session: Session, requests: Sequence[Request], target: Path) -> Resu
     """
     first = max(requests, key=lambda request: request.system.face)
     owns = [target.with_name(f"{target.stem}_{one.system.system}{target.suffix}") for one in requests]
-    refuse_existing(target, first.output.overwrite)
-    for request, own in zip(requests, owns, strict=True):
-        session.check(request, own)
+    for request in requests:
+        session.check(request)
     prepared = session.prepare(first)
     clips = {
         request.system.title: session.write(request, prepared, own).video

@@ -75,10 +75,15 @@ def free_path(folder: Path, stem: str, suffix: str, overwrite: bool = False) -> 
 
 
 def target_of(asked: Path, stem: str, output: Output) -> Path:
-    """The file that was asked for by a name with a suffix, or a free name in the folder that was."""
+    """The file that was asked for by a name with a suffix, or a free name in the folder that was.
+
+    ValueError for a file that is there and may not be overwritten. Of a free name nobody need ask again:
+    ``save_clip`` takes another one where it is free no longer.
+    """
     check(str(asked))
     if asked.suffix and not asked.is_dir():
         check_clip_name(asked, output.codec)
+        refuse_existing(asked, output.overwrite)
         return asked
     return free_path(asked, stem, suffix_of(output.codec), output.overwrite)
 
@@ -99,8 +104,12 @@ def check_clip_name(path: Path, codec: str | None = None) -> None:
 
 
 def check_picture(path: Path, overwrite: bool) -> None:
-    """Raise ValueError for a picture that ``save_picture`` would not write."""
+    """Raise ValueError for a picture that is there and may not be overwritten, or of no known kind."""
     refuse_existing(path, overwrite)
+    _check_suffix(path)
+
+
+def _check_suffix(path: Path) -> None:
     if path.suffix.lower() not in PICTURES:
         raise ValueError(f"{path} should end in .png or .jpg to be written as a picture.")
 
@@ -108,11 +117,11 @@ def check_picture(path: Path, overwrite: bool) -> None:
 def save_picture(picture: np.ndarray, path: Path, overwrite: bool = False) -> Path:
     """uint8 RGB [H, W, 3] to one of ``PICTURES``, written aside and renamed, so that a full disk leaves no half one.
 
-    Returns its name: with a number, where another process has put a file there meanwhile.
+    Returns its name: with a number, where a file is there that may not be overwritten.
     """
     from PIL import Image
 
-    check_picture(path, overwrite)
+    _check_suffix(path)
     for name in numbered(path.parent, path.stem, path.suffix):
         try:
             with written_aside(name, overwrite) as file:

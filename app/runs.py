@@ -22,7 +22,6 @@ from .outputs import (
     beside,
     free_path,
     keep_latents,
-    refuse_existing,
     remembering,
     save_clip,
     save_picture,
@@ -106,16 +105,17 @@ class Session:
     def run(self, request: Request, target: Path, truth: Sequence[np.ndarray] | None = None) -> Result:
         """One animation to ``target``, its contact sheet beside it, with the true frames where they are known.
 
+        Either gets a number where a file of its name is there that may not be overwritten.
+
         An error or a stop keeps the frames so far as ``<name>.partial<suffix>``; NaN keeps the last latents.
         """
-        self.check(request, target)
+        self.check(request)
         return self.write(request, self.prepare(request), target, truth)
 
-    def check(self, request: Request, target: Path) -> None:
+    def check(self, request: Request) -> None:
         """Raise, before anything is loaded or looked at, what is known to go wrong at the end."""
         from ..video_core.images import check_sides
 
-        refuse_existing(target, request.output.overwrite)
         size = request.system.settings(request.sampling, 1).size
         multiple = networks.size_multiple(request.system.system, request.weights)
         check_sides(size, multiple, request.system.title)

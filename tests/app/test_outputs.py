@@ -46,14 +46,19 @@ def test_a_target_is_the_file_asked_for_or_named_in_the_folder(tmp_path: Path) -
     folder.mkdir()
     assert outputs.target_of(tmp_path / "mine.gif", "stem", Output()) == tmp_path / "mine.gif"
     assert outputs.target_of(folder, "stem", Output(codec="vp9")) == folder / "stem.webm"
+    (tmp_path / "mine.gif").touch()
+    with pytest.raises(ValueError, match=r"mine\.gif exists already"):
+        outputs.target_of(tmp_path / "mine.gif", "stem", Output())
+    assert outputs.target_of(tmp_path / "mine.gif", "stem", Output(overwrite=True)).name == "mine.gif"
     assert outputs.target_of(tmp_path / "new", "stem", Output(codec="png")) == tmp_path / "new" / "stem"
 
 
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = outputs.save_picture(next(pictures(1)), tmp_path / "deep" / "a.png")
     assert read_picture(file).shape == (16, 24, 3)
+    assert outputs.save_picture(next(pictures(1)), file).name == "a_2.png"
     with pytest.raises(ValueError, match="exists already"):
-        outputs.save_picture(next(pictures(1)), file)
+        outputs.check_picture(file, False)
     with pytest.raises(ValueError, match=r"should end in \.png or \.jpg"):
         outputs.save_picture(next(pictures(1)), tmp_path / "a.doc")
 
@@ -63,7 +68,7 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("PIL.Image.Image.save", full)
     with pytest.raises(OSError, match=r"No space left on device: .*a\.png"):
         outputs.save_picture(next(pictures(1)), file, overwrite=True)
-    assert [entry.name for entry in file.parent.iterdir()] == ["a.png"]
+    assert {entry.name for entry in file.parent.iterdir()} == {"a.png", "a_2.png"}
 
 
 @pytest.mark.parametrize("suffix", outputs.PICTURES)
