@@ -185,7 +185,9 @@ def add_headers(made: Zoo) -> None:
     made.file("19,000 tensors of the same bytes", "a.safetensors", raw(f"{{{counted}}}".encode()))
     described = raw({"__metadata__": {"a": "x" * 40_000_000}, "a": entry()})
     made.file("a description of 40 million letters", "a.safetensors", described, pinned=True)
-    made.file("complex numbers", "a.safetensors", raw({"a": entry(shape=[4], dtype="C64")}), OPENS)
+    made.file(
+        "complex numbers", "a.safetensors", raw({"a": entry(shape=[4], dtype="C64")}), OPENS, pinned=True
+    )
     long = "n" * 200_000
     made.file("a long name twice", "a.safetensors", raw(f'{{"{long}": {one}, "{long}": {one}}}'.encode()))
     made.file(
@@ -376,7 +378,7 @@ def add_pickles(made: Zoo) -> None:
     made.file("names that all begin with 200,000 letters", "a.pth", saved(prefix))
     inside: dict = {"a": torch.ones(2)}
     inside["itself"] = inside
-    made.file("a dict in itself", "a.pth", saved(inside), OPENS)
+    made.file("a dict in itself", "a.pth", saved(inside), OPENS, pinned=True)
     made.file(
         "names of numbers",
         "a.pth",
@@ -520,7 +522,7 @@ def add_lies(made: Zoo) -> None:
         pinned=True,
     )
     made.file("a number and its text", "a.pth", saved({1: torch.ones(2), "1": torch.zeros(2)}))
-    made.file("a negated tensor", "a.pth", saved({"a": torch._neg_view(torch.ones(2))}), OPENS)
+    made.file("a negated tensor", "a.pth", saved({"a": torch._neg_view(torch.ones(2))}), OPENS, pinned=True)
     made.file(
         "a tensor named as metadata",
         "a.pth",

@@ -116,7 +116,7 @@ def test_damaged_text(kind: str, tally: Tally, tmp_path: Path) -> None:
 
 def archive(**entries: bytes) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         for name, content in entries.items():
             file.writestr(f"{name}.npy", content)
     return stream.getvalue()
