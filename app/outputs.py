@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..video_core.asides import numbered, written_aside
+from ..video_core.asides import at_free_name, numbered, written_aside
 from .names import check
 
 if TYPE_CHECKING:
@@ -122,14 +122,12 @@ def save_picture(picture: np.ndarray, path: Path, overwrite: bool = False) -> Pa
     from PIL import Image
 
     _check_suffix(path)
-    for name in numbered(path.parent, path.stem, path.suffix):
-        try:
-            with written_aside(name, overwrite) as file:
-                Image.fromarray(picture).save(file, PICTURES[path.suffix.lower()])
-        except FileExistsError:
-            continue
-        return name
-    raise AssertionError("numbers end nowhere")
+
+    def put(name: Path) -> None:
+        with written_aside(name, overwrite) as file:
+            Image.fromarray(picture).save(file, PICTURES[path.suffix.lower()])
+
+    return at_free_name(path.parent, path.stem, path.suffix, put)
 
 
 def save_clip(

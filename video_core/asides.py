@@ -79,6 +79,15 @@ def numbered(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
     yield from (folder / f"{stem}_{number}{suffix}" for number in count(2))
 
 
+def at_free_name(folder: Path, stem: str, suffix: str, put: Callable[[Path], None]) -> Path:
+    """The first name of ``numbered`` at which ``put`` could put a file: it raises FileExistsError where it may not."""
+    for path in numbered(folder, stem, suffix):
+        with suppress(FileExistsError):
+            put(path)
+            break
+    return path
+
+
 def give_name(partial: Path, path: Path, overwrite: bool) -> None:
     """Rename a file or folder; FileExistsError where one of that name is there that may not be replaced."""
     if overwrite:

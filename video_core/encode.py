@@ -267,13 +267,11 @@ def _check_frame(frame: np.ndarray, shape: tuple[int, ...], index: int) -> None:
 
 def _named(partial: Path, folder: Path, stem: str, suffix: str, overwrite: bool) -> Path:
     """Rename a clip that is written; to the first free name with a number where none may be replaced."""
-    for name in asides.numbered(folder, stem, suffix):
-        try:
-            _replace(partial, name) if overwrite else asides.give_name(partial, name, overwrite=False)
-        except FileExistsError:
-            continue
-        return name
-    raise AssertionError("numbers end nowhere")
+
+    def put(path: Path) -> None:
+        _replace(partial, path) if overwrite else asides.give_name(partial, path, overwrite=False)
+
+    return asides.at_free_name(folder, stem, suffix, put)
 
 
 def _replace(partial: Path, path: Path) -> None:

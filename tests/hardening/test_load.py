@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -81,25 +82,28 @@ raise SystemExit(max(main(words) for words in given["all"]))
 """
 
 
-@pytest.mark.full
-def test_two_processes_share_a_cache_and_models(tally, own_place, small_weights):  # noqa: F811
-    """Same poses, same kept runs, same weights, at the same time: both end, with the same frames."""
+def run_at_once(tally, own_place, small_weights, lists) -> None:  # noqa: F811
+    """A process for each list of command lines, all with one cache."""
     weights = {name: str(file) for name, file in small_weights.items()}
-    times = 10
-    running = []
-    for name in ("one", "two"):
-        all_words = [words("xdyna", own_place / f"{name}{number}") for number in range(times)]
-        given = json.dumps({"weights": weights, "all": all_words})
-        environment = {**os.environ, "XDUA_CACHE": str(own_place / "cache"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", ONE, given]
-        running.append(
-            subprocess.Popen(
-                command, env=environment, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL
-            )
+    environment = {**os.environ, "XDUA_CACHE": str(own_place / "cache"), "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE, json.dumps({"weights": weights, "all": all_words})],
+            env=environment, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL,
         )
+        for all_words in lists
+    ]  # fmt: skip
     for process in running:
         said = process.communicate(timeout=300)[1]
         tally.worked() if process.returncode == 0 else tally.lost(said)
+
+
+@pytest.mark.full
+def test_two_processes_share_a_cache_and_models(tally, own_place, small_weights):  # noqa: F811
+    """Same poses, same kept runs, same weights, at the same time: both end, with the same frames."""
+    times = 10
+    lists = [[words("xdyna", own_place / f"{name}{n}") for n in range(times)] for name in ("one", "two")]
+    run_at_once(tally, own_place, small_weights, lists)
     first = pictures(own_place / "one0")
     assert len(first) == 10
     for number in range(times):
@@ -113,21 +117,14 @@ def test_two_processes_share_a_cache_and_models(tally, own_place, small_weights)
 @pytest.mark.parametrize("codec", ["h264", "png"])
 def test_processes_that_write_into_one_folder(tally, own_place, small_weights, codec):  # noqa: F811
     """The same pictures, so the same names, with three seeds, at the same time: no clip replaces another."""
-    weights, out, times = {name: str(file) for name, file in small_weights.items()}, own_place / "out", 5
-    running = []
-    for seed in "123":
-        all_words = [words("xdyna", out, "--codec", codec, "--seed", f"{seed}{n}") for n in range(times)]
-        all_words = [[word for word in line if word != "--overwrite"] for line in all_words]
-        environment = {**os.environ, "XDUA_CACHE": str(own_place / "cache"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", ONE, json.dumps({"weights": weights, "all": all_words})]
-        running.append(
-            subprocess.Popen(
-                command, env=environment, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL
-            )
-        )
-    for process in running:
-        said = process.communicate(timeout=300)[1]
-        tally.worked() if process.returncode == 0 else tally.lost(said)
+    out, times = own_place / "out", 5
+    lists = [
+        [words("xdyna", out, "--codec", codec, "--seed", f"{seed}{n}") for n in range(times)]
+        for seed in "123"
+    ]
+    for line in chain(*lists):
+        line.remove("--overwrite")
+    run_at_once(tally, own_place, small_weights, lists)
     sheets = [file for file in out.iterdir() if file.stem.endswith("_sheet")]
     clips = [file for file in out.iterdir() if file not in sheets]
     assert len(sheets) == len(clips) == 3 * times, [file.name for file in out.iterdir()]
